@@ -1,0 +1,597 @@
+"""The artifact store: content-addressed, published once, and the only truth about what has been done.
+
+    {root}/artifacts/{step}/{digest}/manifest.json    created only if absent, written last: the commit point
+    {root}/artifacts/{step}/{digest}/{attempt}/…      data of one attempt; double work wastes, never corrupts
+    {root}/artifacts/{step}/{digest}/lease/…          epoch leases (infra/leases.py)
+    {root}/artifacts/{step}/{digest}/partial/…        state of unfinished work that survives its worker (checkpoints)
+    {root}/refs/{name}/{version}.json                 human names -> digests
+
+Two digests say what an artifact is. `digest` is its *identity*: sha256 over the step's name and VERSION, its identity
+parameters and the content of its inputs. `content` is sha256 over the (path, sha256) of its files. Inputs enter an
+identity by content, so a step that is rebuilt to the same bytes leaves everything after it cached. Files below
+`logs/` (times, throughput) are kept and hashed but are not content.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from infra.canonical import canonical_json, digest_of, sha256_file
+from infra.errors import DataError, LeaseLostError, UserError
+from infra.leases import Lease, LeaseWatch
+from infra.provenance import git_revision, package_versions
+from infra.settings import settings
+from infra.storage import Storage
+
+FORMAT = 1
+LOGS = "logs/"
+SHARD_SUFFIX = ".shard"
+_EXAMPLES = 3
+
+
+class Counters(BaseModel):
+    """The funnel of one step or shard: `documents_in == documents_out + sum(dropped) + quarantined`, always.
+
+    `values` are further sums that belong to the output and must be deterministic (bytes, tokens); `metrics` are free
+    (times, tokens a second) and never compared. `examples` holds up to three URLs a reason.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    documents_in: int = 0
+    documents_out: int = 0
+    dropped: dict[str, int] = {}
+    quarantined: int = 0
+    examples: dict[str, list[str]] = {}
+    values: dict[str, int] = {}
+    metrics: dict[str, Any] = {}
+
+    def keep(self, count: int = 1) -> None:
+        """Count documents that came in and go out."""
+        self.documents_in += count
+        self.documents_out += count
+
+    def drop(self, reason: str, url: str | None = None) -> None:
+        """Count one document that came in and is dropped for `reason`."""
+        self.documents_in += 1
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        self._example(reason, url)
+
+    def quarantine(self, reason: str, url: str | None = None) -> None:
+        """Count one document that could not be handled; `reason` is kept with the examples."""
+        self.documents_in += 1
+        self.quarantined += 1
+        self._example(reason, url)
+
+    def _example(self, reason: str, url: str | None) -> None:
+        if url is not None and len(urls := self.examples.setdefault(reason, [])) < _EXAMPLES:
+            urls.append(url)
+
+    def check(self, step: str) -> None:
+        """Raise DataError unless every document that came in is accounted for."""
+        accounted = self.documents_out + sum(self.dropped.values()) + self.quarantined
+        if self.documents_in != accounted:
+            raise DataError(
+                f"{step}: {self.documents_in} documents came in but {accounted} are accounted for "
+                f"({self.documents_out} out, {sum(self.dropped.values())} dropped, {self.quarantined} quarantined)"
+            )
+
+    @classmethod
+    def total(cls, parts: Iterable["Counters"]) -> "Counters":
+        """Sum counters over shards; metrics, which have no sum, are left out."""
+        out = cls(dropped={}, examples={}, values={}, metrics={})
+        for part in parts:
+            out.documents_in += part.documents_in
+            out.documents_out += part.documents_out
+            out.quarantined += part.quarantined
+            for reason, count in part.dropped.items():
+                out.dropped[reason] = out.dropped.get(reason, 0) + count
+            for name, value in part.values.items():
+                out.values[name] = out.values.get(name, 0) + value
+            for reason, urls in part.examples.items():
+                for url in urls:
+                    out._example(reason, url)
+        return out
+
+
+class File(BaseModel):
+    """One immutable file: what it is called in its artifact, where its bytes are, and what they hash to."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    location: str
+    bytes: int
+    sha256: str
+    rows: int | None = None
+    root: str = ""
+
+    @classmethod
+    def of(cls, path: Path, name: str | None = None) -> Self:
+        """Describe a local file that no artifact holds."""
+        return cls(
+            path=name or path.name,
+            location=path.name,
+            bytes=path.stat().st_size,
+            sha256=sha256_file(path),
+            rows=_rows(path),
+            root=str(path.parent.resolve()),
+        )
+
+    @property
+    def uri(self) -> str:
+        """Full address of the bytes."""
+        return Storage(self.root).uri(self.location)
+
+    def open(self) -> BinaryIO:
+        """Open the bytes where they are, without verifying them."""
+        return Storage(self.root).open(self.location)
+
+    def local(self) -> Path:
+        """Return a local path of the bytes: the file itself, or a copy in the cache whose sha256 was checked."""
+        storage = Storage(self.root)
+        if (root := storage.local_root) is not None:
+            return root / self.location
+        cached = settings().workspace / "cache" / self.sha256[:2] / f"{self.sha256}{Path(self.path).suffix}"
+        if not cached.exists():
+            fetched = cached.with_name(f"{cached.name}.{uuid.uuid4().hex}")
+            try:
+                storage.download(self.location, fetched)
+                if (found := sha256_file(fetched)) != self.sha256:
+                    raise DataError(f"{self.uri}: sha256 is {found}, its manifest says {self.sha256}")
+                os.replace(fetched, cached)
+            finally:
+                fetched.unlink(missing_ok=True)
+        return cached
+
+    def read_bytes(self) -> bytes:
+        """Return all bytes."""
+        with self.open() as stream:
+            return stream.read()
+
+
+def _rows(path: Path) -> int | None:
+    return int(pq.read_metadata(path).num_rows) if path.suffix == ".parquet" else None
+
+
+class Input(BaseModel):
+    """An input as a manifest records it: its role, the artifact's identity, the content that entered, where it was."""
+
+    role: str
+    content: str
+    digest: str | None = None
+    uri: str | None = None
+
+
+class Manifest(BaseModel):
+    """What `manifest.json` says: everything there is to know about an artifact but its bytes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: int = FORMAT
+    step: str
+    version: int
+    digest: str
+    content: str
+    params: dict[str, Any]
+    inputs: list[Input]
+    files: list[File]
+    shards: list[str] = []
+    attempt: str
+    counters: Counters
+    seconds: float
+    cpu_seconds: float
+    peak_memory_bytes: int
+    cost: float | None = None
+    packages: dict[str, str]
+    git_revision: str | None
+    created: str
+
+    def to_json(self) -> bytes:
+        """Serialise; the root of the files is where the manifest lies and is not written down."""
+        return json.dumps(self.model_dump(mode="json", exclude={"files": {"__all__": {"root"}}}), indent=1).encode()
+
+
+def content_digest(files: Iterable[File], folders: tuple[str, ...] | None = None) -> str:
+    """Return the sha256 over (path, sha256) of the files that are content, below `folders` if given."""
+    chosen = [
+        [f.path, f.sha256]
+        for f in files
+        if not f.path.startswith(LOGS) and (folders is None or any(f.path.startswith(f"{x}/") for x in folders))
+    ]
+    return digest_of(sorted(chosen))
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes an artifact the one it is; equal identities are the same artifact wherever they are computed."""
+
+    step: str
+    version: int
+    params: dict[str, Any]
+    inputs: tuple[Input, ...]
+
+    @property
+    def digest(self) -> str:
+        """sha256 (64 hex digits) of the canonical JSON."""
+        return digest_of(
+            {
+                "step": self.step,
+                "version": self.version,
+                "params": self.params,
+                "inputs": [[i.role, i.content] for i in self.inputs],
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published artifact: its manifest and the store it lies in. Small, picklable, and all that flows pass on."""
+
+    manifest: Manifest
+    root: str
+
+    @classmethod
+    def of(cls, directory: Path, step: str = "files") -> "Artifact":
+        """Describe all files below a local directory as if they were an artifact."""
+        files = [File.of(p, p.relative_to(directory).as_posix()) for p in sorted(directory.rglob("*")) if p.is_file()]
+        return cls.external(files, step, str(directory))
+
+    @classmethod
+    def external(cls, files: list[File], step: str = "files", root: str = "") -> "Artifact":
+        """Wrap files that no step made (a user's own input)."""
+        content = content_digest(files)
+        manifest = Manifest(
+            step=step, version=0, digest=content, content=content, params={}, inputs=[], files=files, attempt="",
+            counters=Counters(), seconds=0, cpu_seconds=0, peak_memory_bytes=0, packages={}, git_revision=None,
+            created="",
+        )  # fmt: skip
+        return cls(manifest, root)
+
+    @property
+    def step(self) -> str:
+        """Name of the step that made it."""
+        return self.manifest.step
+
+    @property
+    def digest(self) -> str:
+        """Identity (64 hex digits)."""
+        return self.manifest.digest
+
+    @property
+    def content(self) -> str:
+        """Content digest (64 hex digits)."""
+        return self.manifest.content
+
+    @property
+    def uri(self) -> str:
+        """Where its manifest and attempts lie."""
+        return Storage(self.root).uri(f"artifacts/{self.step}/{self.digest}") if self.manifest.attempt else self.root
+
+    @property
+    def counters(self) -> Counters:
+        """The funnel of the step that made it."""
+        return self.manifest.counters
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Free measurements of the step that made it."""
+        return self.manifest.counters.metrics
+
+    def files(self, folder: str | None = None) -> list[File]:
+        """Return its files in order, those below `folder` if given."""
+        prefix = f"{folder}/" if folder else ""
+        return [f for f in self.manifest.files if f.path.startswith(prefix)]
+
+    def file(self, path: str) -> File:
+        """Return one file; raises DataError if the artifact has none of that name."""
+        for f in self.manifest.files:
+            if f.path == path:
+                return f
+        raise DataError(f"{self.step} {self.digest[:12]} has no file {path}")
+
+    def content_of(self, folders: tuple[str, ...] | None) -> str:
+        """Return the digest of what lies below `folders` (of everything for None)."""
+        return self.content if folders is None else content_digest(self.manifest.files, folders)
+
+    def local(self, folder: str | None = None) -> Path:
+        """Return a local directory that holds its files (below `folder` if given) under their paths."""
+        files = self.files(folder)
+        paths = [(f, f.local()) for f in files]
+        key = digest_of([[f.path, f.sha256] for f in files])
+        target = settings().workspace / "cache" / "trees" / key
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            staging = Path(tempfile.mkdtemp(dir=target.parent))
+            for f, path in paths:
+                link = staging / f.path
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(path.resolve())
+            try:
+                staging.rename(target)
+            except OSError:  # another process was first
+                shutil.rmtree(staging)
+        return target
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Where one attempt of a step puts its files, and what it may keep for the next attempt."""
+
+    directory: Path
+    scratch: Path
+    partial: Storage
+    progress_file: Path | None = None
+
+    @classmethod
+    def at(cls, directory: Path) -> Self:
+        """Make a stand-in that publishes nothing (tests, benchmarks)."""
+        scratch = directory.parent / f"{directory.name}.scratch"
+        directory.mkdir(parents=True, exist_ok=True)
+        scratch.mkdir(parents=True, exist_ok=True)
+        return cls(directory, scratch, Storage(str(directory.parent / f"{directory.name}.partial")))
+
+    def path(self, name: str) -> Path:
+        """Return the local path at which to write the file `name`, its folder made."""
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def progress(self, done: int, total: int | None = None, unit: str = "") -> None:
+        """Say how far the work is; shown as a progress bar and in Prefect. Cheap, but call it at most once a second."""
+        if self.progress_file is not None:
+            temporary = self.progress_file.with_suffix(".new")
+            temporary.write_text(json.dumps({"done": done, "total": total, "unit": unit}))
+            os.replace(temporary, self.progress_file)
+
+
+@dataclass
+class Claim:
+    """The leased right to build one artifact."""
+
+    identity: Identity
+    lease: Lease
+    attempt: Attempt
+    name: str
+    published: bool = field(default=False)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What doing the work took: wall seconds, CPU seconds, peak resident memory in bytes."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+
+class ArtifactStore:
+    """Artifacts below one storage prefix. Knows no Prefect and no step; safe to use from many processes at once."""
+
+    def __init__(self, url: str, *, workspace: Path | None = None, lease_seconds: float | None = None) -> None:
+        self.storage = Storage(url)
+        self.root = self.storage.uri("")
+        self._workspace = workspace or settings().workspace
+        self._lease_seconds = lease_seconds or settings().lease_seconds
+
+    def _at(self, step: str, digest: str, name: str = "manifest.json") -> str:
+        return f"artifacts/{step}/{digest}/{name}"
+
+    def lookup(self, identity: Identity) -> Artifact | None:
+        """Return the artifact if it is published; an outage raises and never looks like a miss."""
+        return self.get(identity.step, identity.digest)
+
+    def get(self, step: str, digest: str) -> Artifact | None:
+        """Return the artifact of `step` with the full `digest`, None if it is not published."""
+        try:
+            data = self.storage.read_bytes(self._at(step, digest))
+        except FileNotFoundError:
+            return None
+        return self._load(data, self._at(step, digest))
+
+    def get_many(self, step: str, digests: list[str]) -> dict[str, Artifact]:
+        """Return those of the artifacts that are published, by digest."""
+        found = self.storage.read_many([self._at(step, d) for d in digests])
+        return {path.split("/")[2]: self._load(data, path) for path, data in found.items()}
+
+    def _load(self, data: bytes, path: str) -> Artifact:
+        try:
+            manifest = Manifest.model_validate_json(data)
+        except ValidationError as exc:
+            raise DataError(f"{self.storage.uri(path)} is not a manifest of format {FORMAT}: {exc}") from exc
+        manifest.files = [f.model_copy(update={"root": self.root}) for f in manifest.files]
+        return Artifact(manifest, self.root)
+
+    def steps(self) -> list[str]:
+        """Return the names of the steps that have artifacts, without those of single shards."""
+        return [name for name in self.storage.names("artifacts") if not name.endswith(SHARD_SUFFIX)]
+
+    def list(self, step: str | None = None) -> list[Artifact]:
+        """Return all published artifacts (of one step), oldest first."""
+        steps = [step] if step else self.steps()
+        paths = [self._at(s, d) for s in steps for d in self.storage.names(f"artifacts/{s}")]
+        found = self.storage.read_many(paths)
+        artifacts = [self._load(data, path) for path, data in found.items()]
+        return sorted(artifacts, key=lambda a: (a.manifest.created, a.digest))
+
+    def find(self, text: str) -> Artifact:
+        """Return the artifact that `text` means: a digest or the beginning of one, `step/digest`, a step's newest.
+
+        Raises UserError if it means none or more than one.
+        """
+        step, _, digest = text.rpartition("/")
+        if not step and text in self.steps():
+            return self.list(text)[-1] if self.list(text) else self._none(text)
+        matches = [
+            (s, d)
+            for s in ([step] if step else self.steps())
+            for d in self.storage.names(f"artifacts/{s}")
+            if d.startswith(digest)
+        ]
+        found = [a for s, d in matches if (a := self.get(s, d)) is not None]
+        if len(found) > 1:
+            raise UserError(f"{text}: means {len(found)} artifacts ({', '.join(a.uri for a in found[:3])}…); write more")
+        return found[0] if found else self._none(text)
+
+    def _none(self, text: str) -> Artifact:
+        raise UserError(f"{text}: no such artifact in {self.root}; `millrace ls` lists what is there")
+
+    @contextmanager
+    def claim(
+        self, identity: Identity, *, waiting: Callable[[float], None] | None = None, poll: float = 0.5
+    ) -> Iterator[Artifact | Claim]:
+        """Yield the published artifact, or the exclusive right to build it.
+
+        Waits while another worker holds it (`waiting` is told how long, in seconds). On the way out the lease of an
+        unpublished claim is released.
+        """
+        lease_folder = self.storage.sub(f"artifacts/{identity.step}/{identity.digest}/lease")
+        watch = LeaseWatch()
+        began = time.monotonic()
+        lease: Lease | None = None
+        while lease is None:
+            if (artifact := self.lookup(identity)) is not None:
+                yield artifact
+                return
+            lease = Lease.try_acquire(lease_folder, self._lease_seconds, watch)
+            if lease is None:
+                if waiting is not None:
+                    waiting(time.monotonic() - began)
+                time.sleep(poll)
+        try:
+            if (artifact := self.lookup(identity)) is not None:
+                yield artifact
+                return
+            yield self._open(identity, lease)
+        finally:
+            lease.release()
+
+    def _open(self, identity: Identity, lease: Lease) -> Claim:
+        name = f"attempt-{lease.epoch:06d}-{lease.token[:8]}"
+        local = self.storage.local_root
+        base = f"artifacts/{identity.step}/{identity.digest}"
+        own = self._workspace.resolve() / "scratch" / identity.step / identity.digest
+        directory = local.resolve() / base / name if local is not None else own / name
+        scratch = own / "state"
+        for folder in (directory, scratch):
+            folder.mkdir(parents=True, exist_ok=True)
+        partial = self.storage.sub(f"{base}/partial")
+        return Claim(identity, lease, Attempt(directory, scratch, partial, own / "progress.json"), name)
+
+    def publish(self, claim: Claim, counters: Counters, work: Work) -> Artifact:
+        """Hash and upload the attempt's files and commit the manifest; raises LeaseLostError if taken over."""
+        counters.check(claim.identity.step)
+        base = f"artifacts/{claim.identity.step}/{claim.identity.digest}/{claim.name}"
+        files = []
+        for path in sorted(p for p in claim.attempt.directory.rglob("*") if p.is_file()):
+            name = path.relative_to(claim.attempt.directory).as_posix()
+            files.append(
+                File(
+                    path=name, location=f"{base}/{name}", bytes=path.stat().st_size, sha256=sha256_file(path),
+                    rows=_rows(path), root=self.root,
+                )  # fmt: skip
+            )
+            if self.storage.local_root is None:
+                self.storage.upload(path, f"{base}/{name}")
+            if claim.lease.lost.is_set():
+                raise LeaseLostError(f"{claim.identity.step}: taken over by another worker while publishing")
+        return self._commit(claim, files, [], counters, work)
+
+    def publish_shards(self, claim: Claim, shards: list[Artifact], counters: Counters, work: Work) -> Artifact:
+        """Commit the artifact of a sharded step: the files of its shards, in order, none of them copied."""
+        counters.check(claim.identity.step)
+        files = []
+        for i, shard in enumerate(shards):
+            for f in shard.files():
+                folder, _, name = f.path.rpartition("/")
+                path = f"{folder}/{i:05d}-{name}" if folder else f"{i:05d}-{name}"
+                files.append(f.model_copy(update={"path": path}))
+        files.sort(key=lambda f: f.path)
+        return self._commit(claim, files, [s.digest for s in shards], counters, work)
+
+    def _commit(
+        self, claim: Claim, files: list[File], shards: list[str], counters: Counters, work: Work
+    ) -> Artifact:
+        identity = claim.identity
+        manifest = Manifest(
+            step=identity.step,
+            version=identity.version,
+            digest=identity.digest,
+            content=content_digest(files),
+            params=identity.params,
+            inputs=list(identity.inputs),
+            files=files,
+            shards=shards,
+            attempt=claim.name,
+            counters=counters,
+            seconds=round(work.seconds, 3),
+            cpu_seconds=round(work.cpu_seconds, 3),
+            peak_memory_bytes=work.peak_memory_bytes,
+            packages=package_versions(),
+            git_revision=git_revision(),
+            created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        )
+        claim.lease.seal()
+        created = self.storage.create(self._at(identity.step, identity.digest), manifest.to_json())
+        published = self.lookup(identity)
+        if published is None or (not created and published.manifest.attempt != claim.name):
+            raise LeaseLostError(f"{identity.step} {identity.digest[:12]}: published by another worker")
+        claim.published = True
+        shutil.rmtree(claim.attempt.scratch.parent, ignore_errors=True)
+        return published
+
+    def forget_attempts(self, artifact: Artifact) -> None:
+        """Remove the manifest (the commit point) of an artifact and of its shards, so that it is built again."""
+        for shard in artifact.manifest.shards:
+            self.storage.delete(self._at(f"{artifact.step}{SHARD_SUFFIX}", shard))
+        self.storage.delete(self._at(artifact.step, artifact.digest))
+
+    def verify(self, artifact: Artifact) -> list[str]:
+        """Hash every file again; return one line for each that is missing or differs."""
+        problems = []
+        for f in artifact.manifest.files:
+            try:
+                with tempfile.TemporaryDirectory() as folder:
+                    path = Path(folder) / "bytes"
+                    Storage(f.root).download(f.location, path)
+                    found = sha256_file(path)
+            except FileNotFoundError:
+                problems.append(f"{f.uri}: missing")
+                continue
+            if found != f.sha256:
+                problems.append(f"{f.uri}: sha256 is {found}, the manifest says {f.sha256}")
+        if content_digest(artifact.manifest.files) != artifact.content:
+            problems.append(f"{artifact.uri}: the manifest's content digest does not fit its files")
+        return problems
+
+    def tag(self, name: str, version: str, artifacts: dict[str, Artifact]) -> None:
+        """Give artifacts a human name; a version is written once. Raises UserError if it means something else."""
+        body = canonical_json({role: {"step": a.step, "digest": a.digest} for role, a in artifacts.items()})
+        path = f"refs/{name}/{version}.json"
+        if not self.storage.create(path, body) and self.storage.read_bytes(path) != body:
+            raise UserError(f"{self.storage.uri(path)} exists and names other artifacts; choose another version")
+
+    def versions(self, name: str) -> list[str]:
+        """Return the versions of a human name, sorted."""
+        return [v.removesuffix(".json") for v in self.storage.names(f"refs/{name}") if v.endswith(".json")]
+
+    def tagged(self, name: str, version: str | None = None) -> dict[str, Artifact]:
+        """Return what a human name (its last version by default) means; raises UserError if there is none."""
+        versions = self.versions(name)
+        if not versions or (version is not None and version not in versions):
+            raise UserError(f"{name}: no such name in {self.storage.uri('refs')}")
+        entries = json.loads(self.storage.read_bytes(f"refs/{name}/{version or versions[-1]}.json"))
+        found = {role: self.get(e["step"], e["digest"]) for role, e in entries.items()}
+        return {role: artifact for role, artifact in found.items() if artifact is not None}

@@ -1,0 +1,33 @@
+"""One small hierarchy of errors: what went wrong decides the exit status and whether a task is retried.
+
+`UserError` and `DataError` are final: running the same thing again cannot help. Everything that `transient`
+(infra/retries.py) accepts is tried again by the step machinery.
+"""
+
+
+class MillraceError(Exception):
+    """Base of every error that Millrace raises on purpose; its text is one line meant for a person."""
+
+
+class UserError(MillraceError):
+    """A mistake in a recipe, a setting or a command; the text names the field, file or URL and says what to do."""
+
+
+class DataError(MillraceError):
+    """Data that no retry will mend: a gate that a stage left, counts that disagree, a corrupt artifact."""
+
+
+class StorageError(MillraceError):
+    """Storage that did not answer as it should; retried."""
+
+
+class LeaseLostError(MillraceError):
+    """Another worker took over this piece of work; what this one did must not be published."""
+
+
+class StepTimeoutError(MillraceError):
+    """A step ran longer than its limit and was stopped."""
+
+
+class WorkerDiedError(MillraceError):
+    """A worker process ended without an answer (killed, out of memory, crashed); retried."""

@@ -1,0 +1,54 @@
+"""Which errors are worth another try."""
+
+from infra.errors import DataError, LeaseLostError, StepTimeoutError, StorageError, UserError, WorkerDiedError
+
+_FINAL_OS_ERRORS = (
+    FileNotFoundError,
+    FileExistsError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+)
+
+
+def transient(exc: BaseException) -> bool:
+    """Tell whether `exc` may go away by itself: transport, storage, a lost lease or a dead worker.
+
+    botocore's errors are neither OSError nor ConnectionError and are named apart; a disk that is full (ENOSPC)
+    and a path that is wrong stay as they are.
+    """
+    if isinstance(exc, (UserError, DataError, StepTimeoutError)):
+        return False
+    if isinstance(exc, (StorageError, LeaseLostError, WorkerDiedError)):
+        return True
+    if isinstance(exc, OSError):
+        import errno
+
+        return not isinstance(exc, _FINAL_OS_ERRORS) and exc.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    return _botocore(exc) or _aiohttp(exc)
+
+
+def _botocore(exc: BaseException) -> bool:
+    if type(exc).__module__.partition(".")[0] not in ("botocore", "aiobotocore"):
+        return False
+    from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError, ResponseParserError
+    from botocore.exceptions import ConnectionError as BotoConnectionError
+
+    if isinstance(exc, (HTTPClientError, BotoConnectionError, IncompleteReadError, ResponseParserError)):
+        return True
+    if isinstance(exc, ClientError):
+        status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        code = exc.response.get("Error", {}).get("Code", "")
+        return status >= 500 or status == 429 or code in ("SlowDown", "RequestTimeout", "InternalError", "503", "500")
+    return False
+
+
+def _aiohttp(exc: BaseException) -> bool:
+    if type(exc).__module__.partition(".")[0] not in ("aiohttp", "fsspec"):
+        return False
+    from fsspec.exceptions import FSTimeoutError
+
+    if isinstance(exc, FSTimeoutError):
+        return True
+    status = getattr(exc, "status", None)
+    return type(exc).__name__.startswith("Client") and (status is None or status >= 500 or status == 429)

@@ -1,0 +1,71 @@
+"""Settings: where things are kept and how work is run. None of them ever enters the identity of an artifact."""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from infra.errors import UserError
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+class Settings(BaseSettings):
+    """Read from `MILLRACE_*` environment variables, then `millrace.toml` in the working directory."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MILLRACE_",
+        toml_file="millrace.toml",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    storage: str = "./.millrace"
+    """Root of the artifact store: a local path or any fsspec URL (`file://`, `s3://bucket/prefix`, `gs://`)."""
+    workspace: Path = Path(".millrace")
+    """Local folder for scratch files, the cache of fetched files and Prefect's own database."""
+    runner: Literal["processes"] = "processes"
+    """How groups of shards are run: in processes of this machine."""
+    workers: int = Field(default_factory=_cores, ge=1)
+    """Worker processes at once; the number of usable cores by default."""
+    group_tasks: int = Field(default=200, ge=1)
+    """Most Prefect task runs that one sharded step is cut into."""
+    lease_seconds: float = Field(default=30.0, gt=0)
+    """A worker whose heartbeat has stood still for so long has lost its work to the next one, in seconds."""
+    retries: int = Field(default=4, ge=0)
+    """How often a task is tried again after a transient error."""
+    retry_seconds: float = Field(default=2.0, gt=0)
+    """Delay before the first retry in seconds; doubled each time, with jitter."""
+    port: int = Field(default=4200, ge=1, le=65535)
+    """Port of the Prefect server that `millrace up` starts."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Return the settings of this process; raises UserError that names the variable or key that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as exc:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}" for error in exc.errors()
+        )
+        raise UserError(f"settings (MILLRACE_* variables or millrace.toml): {problems}") from exc
+    except ValueError as exc:  # a millrace.toml that is not TOML
+        raise UserError(f"millrace.toml: {exc}") from exc
