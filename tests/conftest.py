@@ -1,0 +1,109 @@
+"""What all tests share: a world of their own for each test, real data, a real S3 server and a browser where there are any.
+
+Every test starts in an empty folder, without any `MILLRACE_*`, `AWS_*` or `PREFECT_*` setting of the person who runs it.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+MOTO = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="session")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `PREFECT_HOME` for all tests of this process: its database is migrated once, which takes seconds."""
+    return tmp_path_factory.mktemp("prefect")
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path: Path, prefect_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give each test an empty working directory, its own workspace and none of the settings of this machine."""
+    for name in list(os.environ):
+        if name.startswith(("MILLRACE_", "AWS_", "PREFECT_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_HOME", str(prefect_home))
+    monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    monkeypatch.setenv("DO_NOT_TRACK", "1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    _forget_settings()
+    yield
+    _forget_settings()
+
+
+def _forget_settings() -> None:
+    module = sys.modules.get("infra.settings")
+    if module:
+        module.settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with real web pages and texts that lies beside the repository, where there is one."""
+    data = REPOSITORY.parent / "shared" / "data"
+    if not data.is_dir():
+        pytest.skip(f"no real data at {data.relative_to(REPOSITORY.parent.parent)} beside the repository")
+    return data
+
+
+@pytest.fixture(scope="session")
+def moto_endpoint() -> Iterator[str]:
+    """The URL of an S3 server in a process of its own, which ends when this one does, however it ends."""
+    server = subprocess.Popen([sys.executable, "-c", MOTO], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert server.stdin and server.stdout
+    port = server.stdout.readline().strip()
+    if not port:
+        pytest.fail(f"moto's server ended with status {server.wait()} before it was up")
+    yield f"http://127.0.0.1:{port}"
+    server.stdin.close()
+    server.wait(timeout=30)
+
+
+@pytest.fixture
+def moto_server(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an S3 server that the standard AWS variables of this test point at."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    return moto_endpoint
+
+
+@pytest.fixture
+def s3_bucket(moto_server: str, tmp_path: Path) -> str:
+    """The URL of an empty bucket of this test alone, as in `s3://name`."""
+    import uuid
+
+    import s3fs
+
+    name = f"millrace-{uuid.uuid4().hex[:12]}"
+    # Instances are cached by their arguments, not by the environment: without skipping the cache a second server in
+    # one process would be asked through a client of the first.
+    s3fs.S3FileSystem(endpoint_url=moto_server, key="testing", secret="testing", skip_instance_cache=True).mkdir(name)
+    return f"s3://{name}"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a headless-capable Chromium."""
+    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
+        if path := shutil.which(name):
+            return path
+    pytest.skip("no Chromium on PATH (.ci/run installs it where apt-get is)")
