@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def isolated(tmp_path: Path, prefect_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def isolated(
+    tmp_path_factory: pytest.TempPathFactory, prefect_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Give each test an empty working directory, its own workspace and none of the settings of this machine."""
     for name in list(os.environ):
         if name.startswith(("MILLRACE_", "AWS_", "PREFECT_")):
@@ -40,9 +43,7 @@ def isolated(tmp_path: Path, prefect_home: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     monkeypatch.setenv("DO_NOT_TRACK", "1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
+    monkeypatch.chdir(tmp_path_factory.mktemp("work"))
     _forget_settings()
     yield
     _forget_settings()
@@ -87,10 +88,8 @@ def moto_server(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def s3_bucket(moto_server: str, tmp_path: Path) -> str:
+def s3_bucket(moto_server: str) -> str:
     """The URL of an empty bucket of this test alone, as in `s3://name`."""
-    import uuid
-
     import s3fs
 
     name = f"millrace-{uuid.uuid4().hex[:12]}"
