@@ -45,7 +45,7 @@ class Counters(BaseModel):
     """The funnel of one step or shard: `documents_in == documents_out + sum(dropped) + quarantined`, always.
 
     `values` are further sums that belong to the output and must be deterministic (bytes, tokens); `metrics` are free
-    (times, tokens a second) and never compared. `examples` holds up to three URLs a reason.
+    (times, tokens a second) and never compared. `errors` counts why documents were quarantined; `examples` holds up to three URLs a reason.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -54,6 +54,7 @@ class Counters(BaseModel):
     documents_out: int = 0
     dropped: dict[str, int] = {}
     quarantined: int = 0
+    errors: dict[str, int] = {}
     examples: dict[str, list[str]] = {}
     values: dict[str, int] = {}
     metrics: dict[str, Any] = {}
@@ -73,6 +74,7 @@ class Counters(BaseModel):
         """Count one document that could not be handled; `reason` is kept with the examples."""
         self.documents_in += 1
         self.quarantined += 1
+        self.errors[reason] = self.errors.get(reason, 0) + 1
         self._example(reason, url)
 
     def _example(self, reason: str, url: str | None) -> None:
@@ -91,15 +93,16 @@ class Counters(BaseModel):
     @classmethod
     def total(cls, parts: Iterable["Counters"]) -> "Counters":
         """Sum counters over shards; metrics, which have no sum, are left out."""
-        out = cls(dropped={}, examples={}, values={}, metrics={})
+        out = cls()
         for part in parts:
             out.documents_in += part.documents_in
             out.documents_out += part.documents_out
             out.quarantined += part.quarantined
-            for reason, count in part.dropped.items():
-                out.dropped[reason] = out.dropped.get(reason, 0) + count
-            for name, value in part.values.items():
-                out.values[name] = out.values.get(name, 0) + value
+            for mine, theirs in (
+                (out.dropped, part.dropped), (out.errors, part.errors), (out.values, part.values)
+            ):  # fmt: skip
+                for name, count in theirs.items():
+                    mine[name] = mine.get(name, 0) + count
             for reason, urls in part.examples.items():
                 for url in urls:
                     out._example(reason, url)
@@ -418,7 +421,7 @@ class ArtifactStore:
         """Return the names of the steps that have artifacts, without those of single shards."""
         return [name for name in self.storage.names("artifacts") if not name.endswith(SHARD_SUFFIX)]
 
-    def list(self, step: str | None = None) -> list[Artifact]:
+    def published(self, step: str | None = None) -> list[Artifact]:
         """Return all published artifacts (of one step), oldest first."""
         steps = [step] if step else self.steps()
         paths = [self._at(s, d) for s in steps for d in self.storage.names(f"artifacts/{s}")]
@@ -433,7 +436,8 @@ class ArtifactStore:
         """
         step, _, digest = text.rpartition("/")
         if not step and text in self.steps():
-            return self.list(text)[-1] if self.list(text) else self._none(text)
+            found = self.published(text)
+            return found[-1] if found else self._none(text)
         matches = [
             (s, d)
             for s in ([step] if step else self.steps())

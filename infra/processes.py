@@ -1,0 +1,158 @@
+"""Worker processes: where steps run, so that they can be stopped for real and never share a thread or a crash.
+
+Workers are spawned (never forked from a process with threads), stay warm from one shard to the next, and leave by
+themselves when the process that started them is gone, however it went.
+"""
+
+import importlib
+import logging
+import multiprocessing
+import os
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, TimeoutError
+from pathlib import Path
+from typing import Any, Self
+
+from pebble import ProcessExpired, ProcessPool
+
+from infra.artifacts import Work
+from infra.errors import LeaseLostError, StepTimeoutError, WorkerDiedError
+from infra.leases import process_started
+
+_POLL_SECONDS = 0.2
+LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
+
+
+def die_with(pid: int, started: str | None) -> None:
+    """End this process within a second of the end of process `pid` (a daemon thread watches)."""
+
+    def watch() -> None:
+        while process_started(pid) == started:
+            time.sleep(_POLL_SECONDS * 2)
+        os._exit(113)
+
+    threading.Thread(target=watch, name="die-with-parent", daemon=True).start()
+
+
+def _initialise(pid: int, started: str | None, level: int, path: list[str]) -> None:
+    die_with(pid, started)
+    sys.path[:] = path
+    logging.basicConfig(stream=sys.stderr, level=level, format=LOG_FORMAT, force=True)
+
+
+def _measured(module: str, name: str, args: tuple[Any, ...]) -> tuple[Any, Work]:
+    """Call `fn` of the step `module.name` and measure wall, CPU (children included) and peak memory."""
+    function = getattr(importlib.import_module(module), name).fn
+    _reset_peak()
+    cpu, wall = _cpu_seconds(), time.monotonic()
+    value = function(*args)
+    return value, Work(time.monotonic() - wall, _cpu_seconds() - cpu, _peak_bytes())
+
+
+def _cpu_seconds() -> float:
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def _reset_peak() -> None:
+    try:  # Linux: 5 resets VmHWM, so that a warm worker reports the peak of this shard and not of earlier ones
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _peak_bytes() -> int:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024
+    try:
+        status = Path("/proc/self/status").read_text()
+        own = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return max(own, children) * unit
+
+
+class Workers:
+    """A pool of warm worker processes that calls steps by name."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._pool: ProcessPool | None = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop all workers, busy or not."""
+        with self._lock:
+            if self._pool is not None:
+                self._pool.stop()
+                self._pool.join()
+                self._pool = None
+
+    def _started(self) -> ProcessPool:
+        with self._lock:
+            if self._pool is None:
+                # A fixed hash seed: the order of a set of strings must not differ between two workers.
+                os.environ.setdefault("PYTHONHASHSEED", "0")
+                pid = os.getpid()
+                self._pool = ProcessPool(
+                    max_workers=self.count,
+                    context=multiprocessing.get_context("spawn"),
+                    initializer=_initialise,
+                    initargs=(pid, process_started(pid), logging.getLogger().getEffectiveLevel(), list(sys.path)),
+                )
+            return self._pool
+
+    def call(
+        self,
+        module: str,
+        name: str,
+        args: tuple[Any, ...],
+        *,
+        timeout: float | None,
+        lost: threading.Event,
+        tick: Callable[[], None] | None = None,
+    ) -> tuple[Any, Work]:
+        """Run a step's function in a worker; return its value and what it took.
+
+        Raises what the function raised; StepTimeoutError after `timeout` seconds and LeaseLostError once `lost` is
+        set, the worker killed in both cases; WorkerDiedError if the worker ended by itself. `tick` is called a few
+        times a second meanwhile.
+        """
+        future = self._started().schedule(_measured, args=(module, name, args), timeout=timeout)
+        try:
+            while True:
+                try:
+                    value, work = future.result(timeout=_POLL_SECONDS)
+                    return value, work
+                except TimeoutError:
+                    if future.done():
+                        raise
+                if lost.is_set():
+                    future.cancel()
+                    raise LeaseLostError(f"{name}: another worker took over; this one was stopped")
+                if tick is not None:
+                    tick()
+        except TimeoutError as exc:
+            raise StepTimeoutError(
+                f"{name}: ran longer than {timeout:g} s and was stopped; raise its step_timeout_seconds"
+            ) from exc
+        except ProcessExpired as exc:
+            raise WorkerDiedError(
+                f"{name}: its worker process died (exit code {exc.exitcode}); out of memory is the usual cause"
+            ) from exc
+        except CancelledError as exc:
+            raise WorkerDiedError(f"{name}: its worker process was stopped") from exc
+        except BaseException:
+            if not future.done():
+                future.cancel()
+            raise
