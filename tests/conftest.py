@@ -1,6 +1,6 @@
-"""What all tests share: a world of their own for each test, real data, a real S3 server and a browser where there are any.
+"""What all tests share: a world of their own for each test, real data, a real S3 server, a browser.
 
-Every test starts in an empty folder, without any `MILLRACE_*`, `AWS_*` or `PREFECT_*` setting of the person who runs it.
+Every test starts in an empty folder, without any `MILLRACE_*`, `AWS_*` or `PREFECT_*` setting of who runs it.
 """
 
 import os
@@ -68,7 +68,8 @@ def shared_data() -> Path:
 def moto_endpoint() -> Iterator[str]:
     """The URL of an S3 server in a process of its own, which ends when this one does, however it ends."""
     server = subprocess.Popen([sys.executable, "-c", MOTO], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert server.stdin and server.stdout
+    assert server.stdin
+    assert server.stdout
     port = server.stdout.readline().strip()
     if not port:
         pytest.fail(f"moto's server ended with status {server.wait()} before it was up")
