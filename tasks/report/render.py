@@ -1,0 +1,260 @@
+"""Draws a `RunReport` as one HTML file: no script, no request, nothing fetched, readable offline and on paper.
+
+Text from the web and from the model is hostile: everything is escaped by jinja2, control and bidirectional characters
+are shown by name instead of obeyed, long runs are cut, addresses are text and not links, and a content security policy
+in the page forbids scripts and requests even if all of that failed.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from tasks.report import plots
+from tasks.report.run import FunnelRow, MetricValue, RunReport, StepRow
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+LONGEST_TEXT = 4000
+"""Characters shown of any one text; a report stays a page that a phone can open."""
+
+# Control characters but tab and newline; bidirectional marks, embeddings, overrides and isolates (UAX #9), which could
+# reverse what stands around them; line separators and the byte-order mark; lone surrogates, which UTF-8 cannot hold.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+# More combining marks on one letter than any script needs paint over the lines around them.
+_MARKS = re.compile(
+    r"([\u0300-\u036f\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{4})"
+    r"[\u0300-\u036f\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
+)
+
+_REFERENCES = {
+    "reference/uniform-bytes": "uniform over bytes",
+    "reference/uniform-tokens": "uniform over the vocabulary",
+    "reference/unigram": "unigram",
+    "reference/gzip-9": "gzip -9",
+    "reference/xz-9": "xz -9",
+}
+_VERDICTS = {"below_unigram": "unigram", "below_gzip_9": "gzip -9", "below_xz_9": "xz -9"}
+
+
+def render_report(run: RunReport) -> str:
+    """Render a run as one self-contained HTML document; the same run always gives the same text."""
+    widest = max((row.documents_in for row in run.funnel), default=0)
+    vertical_flow = plots.flow_picture(run.steps, run.funnel, vertical=True)
+    return (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            run=run,
+            style=_style(),
+            verdict=verdict(run),
+            tiles=tiles(run),
+            flow=plots.flow_picture(run.steps, run.funnel, vertical=False),
+            vertical_flow=vertical_flow,
+            funnel=[(row, plots.funnel_bar(row, widest)) for row in run.funnel],
+            languages=plots.category_bars(run.languages) if run.languages else [],
+            histograms=[(histogram, plots.histogram_plot(histogram)) for histogram in run.histograms],
+            loss=[
+                (name, plot)
+                for name, log_x in (("linear", False), ("logarithmic", True))
+                if (plot := plots.loss_plot(run.curve, log_x=log_x)) is not None
+            ],
+            ladder=ladder(run.evaluation),
+            by_source=by_source(run.evaluation),
+            other_tasks=other_tasks(run.evaluation),
+            steps_by_digest={node.digest: node.step for node in run.lineage},
+        )
+    )
+
+
+def verdict(run: RunReport) -> tuple[str, str]:
+    """Return ("good" | "fair" | "bad", one sentence) that says what came of the run."""
+    if run.status == "failed":
+        failed = next((row.step for row in run.steps if row.state == "failed"), None)
+        return "bad", f"The run stopped at {failed}." if failed else "The run stopped before its first step."
+    bits = _bits(run.evaluation, "validation")
+    if bits is None:
+        return "fair", "The run completed. No model was evaluated."
+    judged = run.evaluation.get("verdict", {})
+    below = [name for key, name in _VERDICTS.items() if judged.get(key) is True]
+    above = [name for key, name in _VERDICTS.items() if judged.get(key) is False]
+    lead = f"{bits:.2f} bits a byte on held-out text"
+    if not judged.get("below_unigram"):
+        return "bad", f"The model learned nothing worth having: {lead}, no better than counting tokens."
+    if above:
+        return "fair", f"The model learned: {lead}, better than {_join(below)}, not yet {_join(above)}."
+    return "good", f"The model learned: {lead}, better than {_join(below)}."
+
+
+def _join(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def tiles(run: RunReport) -> list[tuple[str, str, str]]:
+    """Return the headline numbers as (label, number, remark)."""
+    found: list[tuple[str, str, str]] = []
+    corpus, model = run.corpus, run.model
+    if corpus.documents is not None:
+        entered = next((row.documents_in for row in run.funnel if row.documents_in), None)
+        found.append(("Documents kept", f"{corpus.documents:,}", f"of {entered:,} that came in" if entered else ""))
+    if corpus.bytes is not None:
+        remark = f"{plots.compact(corpus.tokens)} tokens" if corpus.tokens is not None else ""
+        found.append(("Text", byte_size(corpus.bytes), remark))
+    if model is not None and model.parameters is not None:
+        seen = f"saw {plots.compact(model.tokens)} tokens" if model.tokens is not None else ""
+        steps = f"{model.steps:,} steps" if model.steps is not None else ""
+        found.append(("Parameters", plots.compact(model.parameters), ", ".join(filter(None, (steps, seen)))))
+    bits = _bits(run.evaluation, "validation")
+    if bits is None and model is not None:
+        bits = model.validation_bits_per_byte
+    if bits is not None:
+        gzip = _bits(run.evaluation, "reference/gzip-9")
+        found.append(("Bits a byte, held out", f"{bits:.3f}", f"gzip -9: {gzip:.3f}" if gzip is not None else ""))
+    cached = sum(row.state == "cached" for row in run.steps)
+    ran = sum(row.state == "ran" for row in run.steps)
+    found.append(("Time", duration(run.seconds), f"{ran} steps ran, {cached} cached"))
+    return found
+
+
+def _bits(evaluation: dict[str, dict[str, MetricValue]], task: str) -> float | None:
+    value = evaluation.get(task, {}).get("bits_per_byte")
+    return float(value) if isinstance(value, int | float) else None
+
+
+def ladder(evaluation: dict[str, dict[str, MetricValue]]) -> list[tuple[str, float, float, str, bool]]:
+    """Return (name, bits a byte, percent of the worst, what it saw, whether it is the model), worst first."""
+    rows = [
+        (name, _bits(evaluation, task), str(evaluation.get(task, {}).get("saw") or ""), False)
+        for task, name in _REFERENCES.items()
+    ]
+    rows.append(("this model", _bits(evaluation, "validation"), "the training text", True))
+    known = [(name, bits, saw, ours) for name, bits, saw, ours in rows if bits is not None]
+    worst = max((bits for _, bits, _, _ in known), default=1.0) or 1.0
+    if not any(ours for *_, ours in known):
+        return []
+    return sorted(
+        ((name, bits, 100 * bits / worst, saw, ours) for name, bits, saw, ours in known), key=lambda row: -row[1]
+    )
+
+
+def by_source(evaluation: dict[str, dict[str, MetricValue]]) -> list[tuple[str, dict[str, MetricValue]]]:
+    """Return the held-out metrics of each source, most bytes first."""
+    prefix = "validation/"
+    rows = [(task.removeprefix(prefix), row) for task, row in evaluation.items() if task.startswith(prefix)]
+    return sorted(rows, key=lambda row: (-float(row[1].get("bytes") or 0), row[0]))
+
+
+def other_tasks(evaluation: dict[str, dict[str, MetricValue]]) -> list[tuple[str, str, MetricValue]]:
+    """Return (task, metric, value) for every task but held-out text, reference lines and verdict."""
+    return [
+        (task, metric, value)
+        for task, row in sorted(evaluation.items())
+        if task not in ("validation", "verdict") and not task.startswith(("validation/", "reference/"))
+        for metric, value in row.items()
+    ]
+
+
+def visible(text: object, limit: int = LONGEST_TEXT) -> "Markup":
+    """Escape text from outside for HTML, show what cannot be seen, and cut it after so many characters."""
+    from markupsafe import Markup, escape
+
+    plain = str(text).replace("\r\n", "\n")
+    cut = plain[:limit]
+    cut = _MARKS.sub(r"\1", cut)
+    pieces, end = [], 0
+    for match in _UNSEEN.finditer(cut):
+        pieces.append(escape(cut[end : match.start()]))
+        code = ord(match.group())
+        name = "" if 0xD800 <= code <= 0xDFFF else unicodedata.name(match.group(), "control character").lower()
+        pieces.append(Markup('<span class="ctl" title="{}">U+{}</span>').format(name, f"{code:04X}"))
+        end = match.end()
+    pieces.append(escape(cut[end:]))
+    if len(plain) > limit:
+        pieces.append(Markup('<span class="cut">… {} more characters</span>').format(f"{len(plain) - limit:,}"))
+    return Markup("").join(pieces)
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as a person would: 0.4 s, 12 s, 3 min 12 s, 2 h 5 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def byte_size(count: float) -> str:
+    """Write a number of bytes in powers of 1000: 512 B, 1.2 MB."""
+    for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= limit:
+            return f"{count / limit:.3g} {unit}" if count < 1000 * limit else f"{count / limit:,.0f} {unit}"
+    return f"{count:.0f} B"
+
+
+def metric(value: MetricValue) -> str:
+    """Write the value of a metric: counts with thousands, fractions with four decimals."""
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:,.4f}" if abs(value) < 1e5 else f"{value:.4g}"
+    return str(value)
+
+
+def share(part: float, whole: float) -> str:
+    """Write a share in percent."""
+    if not whole:
+        return "–"
+    percent = 100 * part / whole
+    return f"{percent:.0f} %" if percent >= 9.95 or percent == 0 else f"{percent:.1f} %"
+
+
+def _reasons(row: FunnelRow) -> list[tuple[str, str, int, tuple[str, ...]]]:
+    """Return (kind, reason, documents, example URLs), most frequent first."""
+    counts = [("dropped", reason, count) for reason, count in row.dropped.items()]
+    counts += [("quarantined", reason, count) for reason, count in row.errors.items()]
+    counts.sort(key=lambda entry: (-entry[2], entry[1]))
+    return [(kind, reason, count, row.examples.get(reason, ())) for kind, reason, count in counts]
+
+
+def _time_share(row: StepRow, steps: Sequence[StepRow]) -> float:
+    longest = max((other.seconds for other in steps), default=0.0)
+    return 100 * row.seconds / longest if longest else 0.0
+
+
+@lru_cache(maxsize=1)
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("tasks.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        visible=visible, duration=duration, byte_size=byte_size, compact=plots.compact, metric=metric, reasons=_reasons
+    )
+    environment.globals.update(share=share, time_share=_time_share)
+    return environment
+
+
+@lru_cache(maxsize=1)
+def _style() -> "Markup":
+    from markupsafe import Markup
+
+    return Markup(files("tasks.report").joinpath("templates", "report.css").read_text(encoding="utf-8"))

@@ -1,0 +1,179 @@
+"""What a report shows: one typed value, so that rendering needs neither storage nor pipeline."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+StepState = Literal["ran", "cached", "failed", "not reached"]
+MetricValue = float | int | bool | str | None
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StepRow(_Part):
+    """One step of the flow, in the order in which data flows."""
+
+    step: str
+    state: StepState
+    digest: str | None = None
+    uri: str | None = None
+    seconds: float = 0.0
+    """Wall-clock seconds that this run spent on it (near zero when cached)."""
+    why: str = ""
+    """Why it ran or failed: "params: select.gopher", "inputs", the error."""
+    cpu_seconds: float | None = None
+    peak_memory: int | None = None
+    """Bytes, largest of the step's processes."""
+    reads: tuple[str, ...] = ()
+    """Names of the steps whose artifacts it read; empty: the one before it."""
+
+
+class FunnelRow(_Part):
+    """How many documents went into a stage and where they went."""
+
+    stage: str
+    documents_in: int
+    documents_out: int
+    dropped: dict[str, int] = {}
+    quarantined: int = 0
+    errors: dict[str, int] = {}
+    """Why documents were quarantined."""
+    examples: dict[str, tuple[str, ...]] = {}
+    """A few URLs for each reason."""
+
+    @property
+    def removed(self) -> int:
+        """Documents dropped for any reason."""
+        return sum(self.dropped.values())
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every document that went in is accounted for."""
+        return self.documents_in == self.documents_out + self.removed + self.quarantined
+
+
+class Corpus(_Part):
+    """Size of the corpus that the model saw; bytes are UTF-8 bytes of text."""
+
+    documents: int | None = None
+    bytes: int | None = None
+    tokens: int | None = None
+    train_tokens: int | None = None
+    validation_tokens: int | None = None
+
+
+class ModelNumbers(_Part):
+    """What was trained."""
+
+    uri: str | None = None
+    parameters: int | None = None
+    steps: int | None = None
+    tokens: int | None = None
+    tokens_per_second: float | None = None
+    validation_loss: float | None = None
+    """Nats a token."""
+    validation_bits_per_byte: float | None = None
+
+
+class Histogram(_Part):
+    """Counts of a number over all documents and over those kept, in the same bins."""
+
+    title: str
+    unit: str = ""
+    edges: tuple[float, ...]
+    """One more than there are counts."""
+    all: tuple[int, ...]
+    kept: tuple[int, ...] | None = None
+    log: bool = False
+    """Whether the bins are equal on a logarithmic axis."""
+    note: str = ""
+    thresholds: tuple[float, ...] = ()
+    """Values at which select decides."""
+
+
+class Bars(_Part):
+    """Counts of a category over all documents and over those kept, largest first."""
+
+    title: str
+    labels: tuple[str, ...]
+    all: tuple[int, ...]
+    kept: tuple[int, ...] | None = None
+    note: str = ""
+
+
+class SampleDocument(_Part):
+    """A document to look at; reasons are empty for one that was kept."""
+
+    url: str
+    text: str
+    stage: str = ""
+    reasons: tuple[str, ...] = ()
+
+
+class CurvePoint(_Part):
+    """The loss at an optimiser step, in nats a token."""
+
+    step: int
+    tokens: int | None = None
+    train: float | None = None
+    validation: float | None = None
+
+
+class GeneratedSample(_Part):
+    """What the model wrote after a prompt."""
+
+    prompt: str
+    text: str
+
+
+class LineageInput(_Part):
+    """An artifact that another was made from."""
+
+    role: str
+    digest: str
+    step: str | None = None
+
+
+class LineageNode(_Part):
+    """An artifact and what it was made from."""
+
+    step: str
+    digest: str
+    content: str = ""
+    """Digest of its files: equal content keeps everything after it cached."""
+    uri: str = ""
+    files: int = 0
+    bytes: int = 0
+    inputs: tuple[LineageInput, ...] = ()
+
+
+class RunReport(_Part):
+    """Everything that the report of one run shows."""
+
+    run_id: str
+    recipe_name: str
+    recipe: str = ""
+    """The recipe as YAML, with every default written out."""
+    status: Literal["completed", "failed"]
+    seconds: float = 0.0
+    error: str | None = None
+    resume_command: str | None = None
+    steps: tuple[StepRow, ...] = ()
+    funnel: tuple[FunnelRow, ...] = ()
+    corpus: Corpus = Corpus()
+    model: ModelNumbers | None = None
+    languages: Bars | None = None
+    histograms: tuple[Histogram, ...] = ()
+    kept: tuple[SampleDocument, ...] = ()
+    dropped: tuple[SampleDocument, ...] = ()
+    curve: tuple[CurvePoint, ...] = ()
+    evaluation: dict[str, dict[str, MetricValue]] = {}
+    """{task: {metric: value}} as in evaluation.json."""
+    generated: tuple[GeneratedSample, ...] = ()
+    lineage: tuple[LineageNode, ...] = ()
+    environment: dict[str, str] = {}
+    """Git revision, Python, package versions, machine."""
+    notes: tuple[str, ...] = ()
+    """What could not be read, said plainly instead of left out."""
