@@ -44,12 +44,12 @@ def _initialise(pid: int, started: str | None, level: int, path: list[str]) -> N
     logging.basicConfig(stream=sys.stderr, level=level, format=LOG_FORMAT, force=True)
 
 
-def _measured(module: str, name: str, args: tuple[Any, ...]) -> tuple[Any, Work]:
+def _measured(module: str, name: str, cfg: Any, inputs: dict[str, Any]) -> tuple[Any, Work]:
     """Call `fn` of the step `module.name` and measure wall, CPU (children included) and peak memory."""
     function = getattr(importlib.import_module(module), name).fn
     _reset_peak()
     cpu, wall = _cpu_seconds(), time.monotonic()
-    value = function(*args)
+    value = function(cfg, **inputs)
     return value, Work(time.monotonic() - wall, _cpu_seconds() - cpu, _peak_bytes())
 
 
@@ -116,7 +116,8 @@ class Workers:
         self,
         module: str,
         name: str,
-        args: tuple[Any, ...],
+        cfg: Any,
+        inputs: dict[str, Any],
         *,
         timeout: float | None,
         lost: threading.Event,
@@ -128,7 +129,7 @@ class Workers:
         set, the worker killed in both cases; WorkerDiedError if the worker ended by itself. `tick` is called a few
         times a second meanwhile.
         """
-        future = self._started().schedule(_measured, args=(module, name, args), timeout=timeout)
+        future = self._started().schedule(_measured, args=(module, name, cfg, inputs), timeout=timeout)
         try:
             while True:
                 try:

@@ -1,0 +1,250 @@
+"""Building artifacts: claim, run in a worker, gate, publish. No Prefect here; infra/orchestration.py adds it."""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from infra.artifacts import Artifact, ArtifactStore, Claim, Counters, File, Identity, Work
+from infra.errors import MillraceError, UserError
+from infra.processes import Workers
+from infra.steps import Gate, Pending, Step
+
+log = logging.getLogger(__name__)
+
+Inputs = dict[str, Artifact]
+State = Literal["ran", "cached", "failed", "pending"]
+
+
+@dataclass
+class StepRecord:
+    """What became of one step in one run."""
+
+    step: str
+    state: State
+    seconds: float = 0.0
+    why: str = ""
+    artifact: Artifact | None = None
+    shards: int = 0
+    shards_cached: int = 0
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which part of the steps a run is about: `--from`, `--until` and `--force` of the command."""
+
+    from_step: str | None = None
+    until: str | None = None
+    force: tuple[str, ...] = ()
+
+    def check(self, known: list[str]) -> None:
+        """Raise UserError that names an unknown step and those of the recipe."""
+        for option, names in (("--from", [self.from_step]), ("--until", [self.until]), ("--force", self.force)):
+            for name in names:
+                if name is not None and name not in known:
+                    raise UserError(f"{option} {name}: the recipe has no such step; it has {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the work on a step is: `done` of `total` (None: unknown) in `unit`."""
+
+    step: str
+    done: int
+    total: int | None
+    unit: str
+
+
+Listener = Callable[[Progress], None]
+
+
+@dataclass
+class Builder:
+    """Builds artifacts in worker processes; every method may be called from several threads."""
+
+    store: ArtifactStore
+    workers: Workers
+    listener: Listener = field(default=lambda progress: None)
+
+    def whole(self, step: Step[Any, ...], cfg: Any, inputs: Inputs) -> tuple[Artifact, bool]:
+        """Return the artifact of a step and whether it was built here (False: another worker was first)."""
+        return self._build(step, cfg, dict(inputs), step.identity(cfg, inputs), gated=True)
+
+    def shard(self, step: Step[Any, ...], cfg: Any, inputs: dict[str, Artifact | File]) -> tuple[Artifact, bool]:
+        """Return the artifact of one shard and whether it was built here; gates look at the sum, not at shards."""
+        return self._build(step, cfg, inputs, step.shard_identity(cfg, inputs), gated=False)
+
+    def join(self, step: Step[Any, ...], cfg: Any, inputs: Inputs, shards: list[Artifact], seconds: float) -> Artifact:
+        """Publish the artifact that lists the shards, after its gate; raises DataError outside of the gate's band."""
+        identity = step.identity(cfg, inputs)
+        counters = Counters.total(shard.counters for shard in shards)
+        check_gate(step.name, cfg, counters)
+        work = Work(
+            seconds,
+            sum(shard.manifest.cpu_seconds for shard in shards),
+            max((shard.manifest.peak_memory_bytes for shard in shards), default=0),
+        )
+        with self.store.claim(identity) as claim:
+            if isinstance(claim, Artifact):
+                return claim
+            return self.store.publish_shards(claim, shards, counters, work)
+
+    def _build(
+        self, step: Step[Any, ...], cfg: Any, inputs: dict[str, Any], identity: Identity, *, gated: bool
+    ) -> tuple[Artifact, bool]:
+        with self.store.claim(identity, waiting=self._waiting(step.name)) as claim:
+            if isinstance(claim, Artifact):
+                return claim, False
+            counters, work = self._call(step, cfg, inputs, claim)
+            counters.check(step.name)
+            if gated:
+                check_gate(step.name, cfg, counters)
+            return self.store.publish(claim, counters, work), True
+
+    def _call(self, step: Step[Any, ...], cfg: Any, inputs: dict[str, Any], claim: Claim) -> tuple[Counters, Work]:
+        value, work = self.workers.call(
+            step.fn.__module__,
+            step.fn.__name__,
+            cfg,
+            {**inputs, "out": claim.attempt},
+            timeout=cfg.step_timeout_seconds or step.timeout_seconds,
+            lost=claim.lease.lost,
+            tick=self._ticker(step.name, claim),
+        )
+        return value, work
+
+    def _ticker(self, name: str, claim: Claim) -> Callable[[], None]:
+        path = claim.attempt.progress_file
+        last = [b""]
+
+        def tick() -> None:
+            try:
+                data = path.read_bytes() if path else b""
+            except FileNotFoundError:
+                return
+            if data and data != last[0]:
+                last[0] = data
+                self.listener(Progress(name, **json.loads(data)))
+
+        return tick
+
+    @staticmethod
+    def _waiting(name: str) -> Callable[[float], None]:
+        said = threading.Event()
+
+        def waiting(seconds: float) -> None:
+            if seconds > 2 and not said.is_set():
+                said.set()
+                log.info("%s: another run is building the same artifact; waiting for it", name)
+
+        return waiting
+
+
+def check_gate(name: str, cfg: Any, counters: Counters) -> None:
+    """Hold the counters against the gate of the config, if it declares one."""
+    gate = getattr(cfg, "gate", None)
+    if isinstance(gate, Gate):
+        gate.check(name, counters)
+
+
+class StepRunner:
+    """Decides for each step of a run: not reached, cached, or to be built (by `build`, which a subclass gives).
+
+    A step that a run asks for twice (two flows that share a part) is resolved once.
+    """
+
+    def __init__(self, store: ArtifactStore, options: Options | None = None) -> None:
+        self.store = store
+        self.options = options or Options()
+        self.records: list[StepRecord] = []
+        self._resolved: dict[str, Artifact] = {}
+        self._from_reached = self.options.from_step is None
+        self._stopped = False
+
+    def run(self, step: Step[Any, ...], cfg: Any, inputs: Inputs) -> Artifact:
+        """Return the artifact of `step`, or a Pending where an input is pending or the run stops before it."""
+        if cfg is None:
+            raise MillraceError(f"{step.name}: called without a config")
+        waiting = [v for v in inputs.values() if isinstance(v, Pending)]
+        if waiting or self._stopped:
+            return self._pending(step, cfg, inputs)
+        key = step.identity(cfg, inputs).digest
+        if key not in self._resolved:
+            if step.name == self.options.from_step:
+                self._from_reached = True
+            self._resolved[key] = self._resolve(step, cfg, inputs)
+        if step.name == self.options.until:
+            self._stopped = True
+        return self._resolved[key]
+
+    def _pending(self, step: Step[Any, ...], cfg: Any, inputs: Inputs) -> Artifact:
+        name = f"{step.name}:{len(self.records)}"
+        if not any(r.step == step.name and r.state == "pending" for r in self.records):
+            self.records.append(StepRecord(step.name, "pending", why=self.why_pending(step, cfg, inputs)))
+        pending: Any = Pending(step.name, name)
+        return pending  # type: ignore[no-any-return]
+
+    def why_pending(self, step: Step[Any, ...], cfg: Any, inputs: Inputs) -> str:
+        """Say why a step is not resolved."""
+        return "not reached"
+
+    def _resolve(self, step: Step[Any, ...], cfg: Any, inputs: Inputs) -> Artifact:
+        record = StepRecord(step.name, "failed", label=str(getattr(getattr(cfg, "source", None), "name", "")))
+        self.records.append(record)
+        began = time.monotonic()
+        try:
+            artifact = self.build(step, cfg, inputs, record)
+        except BaseException as exc:
+            record.why = " ".join(str(exc).split()) or type(exc).__name__
+            raise
+        finally:
+            record.seconds = time.monotonic() - began
+        record.artifact = None if isinstance(artifact, Pending) else artifact
+        return artifact
+
+    def build(self, step: Step[Any, ...], cfg: Any, inputs: Inputs, record: StepRecord) -> Artifact:
+        """Return the artifact of a step and set the record's state and reason."""
+        raise NotImplementedError
+
+    def cached(self, step: Step[Any, ...], cfg: Any, inputs: Inputs) -> Artifact | None:
+        """Look the artifact up, hold it against today's gate, and mind `--from` and `--force`."""
+        identity = step.identity(cfg, inputs)
+        found = self.store.lookup(identity)
+        if found is not None and step.name in self.options.force:
+            return None
+        if found is not None:
+            check_gate(step.name, cfg, found.counters)
+        elif not self._from_reached:
+            raise UserError(
+                f"--from {self.options.from_step}: the earlier step {step.name} is not cached; "
+                f"run without --from, or --from {step.name}"
+            )
+        return found
+
+
+class LocalRunner(StepRunner):
+    """Runs steps with a Builder and without Prefect: for tests, benchmarks and notebooks."""
+
+    def __init__(self, store: ArtifactStore, workers: Workers, options: Options | None = None) -> None:
+        super().__init__(store, options)
+        self.builder = Builder(store, workers)
+
+    def build(self, step: Step[Any, ...], cfg: Any, inputs: Inputs, record: StepRecord) -> Artifact:
+        """Build shards one after the other."""
+        if (found := self.cached(step, cfg, inputs)) is not None:
+            record.state, record.why = "cached", "published before"
+            return found
+        if not step.shards:
+            artifact, built = self.builder.whole(step, cfg, inputs)
+        else:
+            began = time.monotonic()
+            results = [self.builder.shard(step, cfg, part) for part in step.split(inputs)]
+            built = any(new for _, new in results)
+            artifact = self.builder.join(step, cfg, inputs, [a for a, _ in results], time.monotonic() - began)
+        record.state = "ran" if built else "cached"
+        return artifact
+

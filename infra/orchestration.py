@@ -1,0 +1,189 @@
+"""Steps as Prefect task runs: retries with back-off and jitter, a "Cached" state, groups of shards, progress.
+
+Prefect's own result cache is off (NO_CACHE, nothing persisted): the manifests are the only truth. Tasks are closures
+without parameters, so that no data and no large manifest passes through Prefect.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import Task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed, State
+from prefect.tasks import exponential_backoff
+
+from infra.artifacts import Artifact, ArtifactStore, File
+from infra.errors import MillraceError
+from infra.execution import Builder, Inputs, Listener, Options, Progress, StepRecord, StepRunner
+from infra.planning import Planner
+from infra.processes import Workers
+from infra.retries import transient
+from infra.settings import Settings
+from infra.steps import Step
+
+log = logging.getLogger(__name__)
+_PROGRESS_SECONDS = 5.0
+
+
+def make_task(name: str, body: Callable[[], Any], settings: Settings) -> Task[[], Any]:
+    """Make the Prefect task of one piece of work: retried on transient errors only, never cached by Prefect."""
+
+    def retry(task: Any, run: Any, state: State[Any]) -> bool:
+        error = state.data if isinstance(state.data, BaseException) else _error(state)
+        again = error is not None and transient(error)
+        if again:
+            log.warning("%s: %s; trying again", name, " ".join(str(error).split())[:300])
+        return again
+
+    return Task(
+        fn=body,
+        name=name,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=settings.retries,
+        retry_delay_seconds=exponential_backoff(settings.retry_seconds),
+        retry_jitter_factor=0.5,
+        retry_condition_fn=retry,
+    )
+
+
+def _error(state: State[Any]) -> BaseException | None:
+    result = state.result(raise_on_failure=False)
+    return result if isinstance(result, BaseException) else None
+
+
+@dataclass
+class _PrefectProgress:
+    """A progress artifact of the current flow run, updated at most every few seconds."""
+
+    step: str
+    artifact_id: Any = None
+    last: float = 0.0
+
+    def update(self, progress: Progress) -> None:
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+        now = time.monotonic()
+        if progress.total is None or now - self.last < _PROGRESS_SECONDS:
+            return
+        self.last = now
+        percent = 100.0 * progress.done / max(progress.total, 1)
+        text = f"{progress.done:,} of {progress.total:,} {progress.unit}"
+        try:
+            if self.artifact_id is None:
+                key = "".join(c if c.isalnum() else "-" for c in self.step.lower())
+                self.artifact_id = create_progress_artifact(percent, key=f"{key}-progress", description=text)
+            else:
+                update_progress_artifact(self.artifact_id, percent, description=text)
+        except Exception as exc:  # a display must not end the work that it shows
+            log.debug("progress of %s was not shown in Prefect: %s", self.step, exc)
+
+
+class PrefectRunner(StepRunner):
+    """Runs the steps of one flow run: a Prefect task run a step, and one a group of shards."""
+
+    def __init__(
+        self,
+        store: ArtifactStore,
+        settings: Settings,
+        workers: Workers,
+        options: Options | None = None,
+        listener: Listener = lambda progress: None,
+    ) -> None:
+        super().__init__(store, options)
+        self.settings = settings
+        self.workers = workers
+        self.listener = listener
+        self._forced: set[str] = set()
+
+    def build(self, step: Step[Any, ...], cfg: Any, inputs: Inputs, record: StepRecord) -> Artifact:
+        """Run the step's task; a transient error is retried in it, everything else ends the flow."""
+        shown = _PrefectProgress(step.name)
+
+        def listen(progress: Progress) -> None:
+            self.listener(progress)
+            shown.update(progress)
+
+        builder = Builder(self.store, self.workers, listen)
+
+        def body() -> State[Any]:
+            if (found := self._cached_or_forced(step, cfg, inputs)) is not None:
+                record.state, record.why = "cached", "published before"
+                return Completed(name="Cached", message=found.uri, data=found)  # type: ignore[no-any-return]
+            record.why = self._why(step, cfg, inputs)
+            if step.shards:
+                artifact, built = self._sharded(builder, step, cfg, inputs, record)
+            else:
+                artifact, built = builder.whole(step, cfg, inputs)
+            record.state = "ran" if built else "cached"
+            return Completed(  # type: ignore[no-any-return]
+                name="Completed" if built else "Cached", message=artifact.uri, data=artifact
+            )
+
+        state = make_task(step.name, body, self.settings)(return_state=True)
+        made: Artifact = state.result(raise_on_failure=True)
+        return made
+
+    def _cached_or_forced(self, step: Step[Any, ...], cfg: Any, inputs: Inputs) -> Artifact | None:
+        identity = step.identity(cfg, inputs)
+        if step.name in self.options.force and identity.digest not in self._forced:
+            old = self.store.lookup(identity)
+            self._forced.add(identity.digest)
+            if old is not None:
+                self.store.forget_attempts(old)
+            return None
+        if identity.digest in self._forced:
+            return self.store.lookup(identity)
+        return self.cached(step, cfg, inputs)
+
+    def _why(self, step: Step[Any, ...], cfg: Any, inputs: Inputs) -> str:
+        if step.name in self.options.force:
+            return "--force"
+        return Planner(self.store).explain(step.identity(cfg, inputs))
+
+    def _sharded(
+        self, builder: Builder, step: Step[Any, ...], cfg: Any, inputs: Inputs, record: StepRecord
+    ) -> tuple[Artifact, bool]:
+        began = time.monotonic()
+        parts = step.split(inputs)
+        size = max(1, math.ceil(len(parts) / self.settings.group_tasks))
+        groups = [parts[i : i + size] for i in range(0, len(parts), size)]
+        done = [0]
+        record.shards, record.shards_cached = len(parts), 0
+
+        def group(index: int, members: list[dict[str, Artifact | File]]) -> Callable[[], State[Any]]:
+            def body() -> State[Any]:
+                results = []
+                for part in members:
+                    artifact, built = builder.shard(step, cfg, part)
+                    results.append((artifact, built))
+                    done[0] += 1
+                    builder.listener(Progress(step.name, done[0], len(parts), "shards"))
+                name = "Completed" if any(built for _, built in results) else "Cached"
+                return Completed(name=name, data=results)  # type: ignore[no-any-return]
+
+            return body
+
+        futures = [
+            make_task(f"{step.name} {i + 1}/{len(groups)}", group(i, members), self.settings).submit()
+            for i, members in enumerate(groups)
+        ]
+        results: list[tuple[Artifact, bool]] = []
+        failed: list[BaseException] = []
+        for future in futures:
+            try:
+                results += future.result()
+            except Exception as exc:
+                failed.append(exc)
+        if failed:
+            first = failed[0]
+            if transient(first):  # its own task has retried it already
+                raise MillraceError(f"{step.name}: gave up after {self.settings.retries} retries: {first}") from first
+            raise first
+        record.shards_cached = sum(not built for _, built in results)
+        shards = [artifact for artifact, _ in results]
+        return builder.join(step, cfg, inputs, shards, time.monotonic() - began), True

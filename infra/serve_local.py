@@ -1,0 +1,217 @@
+"""Prefect on this machine: server, UI, work pool, deployments and a worker, until Ctrl-C (`millrace up`).
+
+All of it is Prefect's own commands, run as child processes. They end with this process, however it ends: in order on
+SIGINT and SIGTERM; on `kill -9` by the signal that Linux sends them. Runs that a worker had in hand end with it and
+are resumed by starting them again.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from infra.errors import MillraceError, UserError
+from infra.settings import Settings
+
+log = logging.getLogger(__name__)
+
+WORK_POOL = "millrace"
+HOST = "127.0.0.1"
+START_SECONDS = 120.0
+"""How long the server may take to answer: its first start makes a database, 11 s on an idle machine."""
+STOP_SECONDS = 10.0
+"""How long a child may take to stop before it is killed."""
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+class _Stopped(Exception):
+    """Somebody asked for the end; never leaves this module."""
+
+
+class _Children:
+    """Prefect's commands as child processes, which all end when this context does."""
+
+    def __init__(self, environment: dict[str, str], logs: Path, stop: threading.Event) -> None:
+        self._environment = environment
+        self._logs = logs
+        self._stop = stop
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Start `prefect ARGUMENTS`, which says what it has to say in `{name}.log`."""
+        with self.log(name).open("wb") as output:
+            self._running[name] = subprocess.Popen(
+                [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for this process, which then stops them in order
+                preexec_fn=_end_with_parent,
+            )
+
+    def finish(self, name: str) -> None:
+        """Wait for a command that ends by itself; raises MillraceError when it fails."""
+        child = self._running[name]
+        self.wait_until(lambda: child.poll() is not None)
+        del self._running[name]
+        if child.returncode:
+            raise self._failure(name, child.returncode)
+
+    def wait_until(self, condition: Callable[[], bool], *, timeout: float | None = None) -> None:
+        """Wait for a condition while all children live; raises MillraceError when one died or time is up."""
+        ticks = 0
+        while not condition():
+            if self._stop.wait(0.25):
+                raise _Stopped
+            for name, child in self._running.items():
+                if child.poll():
+                    raise self._failure(name, child.returncode)
+            ticks += 1
+            if timeout is not None and ticks * 0.25 > timeout:
+                raise MillraceError(f"Prefect did not answer within {timeout:.0f} s; see {self._logs}")
+
+    def log(self, name: str) -> Path:
+        """Return the file that holds what the child says."""
+        return self._logs / f"{name}.log"
+
+    def close(self) -> None:
+        """Stop all children, the last started first, and what they have started."""
+        for child in reversed(self._running.values()):
+            family = _family(child.pid)
+            child.terminate()
+            psutil.wait_procs(family, timeout=STOP_SECONDS)
+            for process in family:
+                if process.is_running():
+                    process.kill()
+            child.wait()
+
+    def _failure(self, name: str, status: int) -> MillraceError:
+        said = [line for line in self.log(name).read_text(errors="replace").splitlines() if line.strip()]
+        last = said[-1].strip() if said else "it said nothing"
+        return MillraceError(f"prefect's {name} ended with status {status}: {last} (all of it: {self.log(name)})")
+
+
+def up(settings: Settings, *, prefect_file: Path | None = None) -> None:
+    """Run Prefect's server, UI and a worker with all deployments until SIGINT or SIGTERM.
+
+    Args:
+        settings: `port` and `workspace` (Prefect's database and logs go below it).
+        prefect_file: the deployments; `prefect.yaml` of the checkout that Millrace was installed from by default.
+
+    Raises:
+        UserError: the port is taken, or there are no deployments.
+        MillraceError: one of Prefect's processes failed; names its log.
+    """
+    deployments = prefect_file or Path(__file__).resolve().parents[1] / "prefect.yaml"
+    if not deployments.is_file():
+        raise UserError(f"{deployments}: not found; `millrace up` needs the checkout that holds prefect.yaml")
+    _check_port(settings.port)
+    logs = settings.workspace.resolve() / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    url = f"http://{HOST}:{settings.port}"
+    with _stop_on_signals() as stop, _closing(_Children(_environment(settings, url), logs, stop)) as children:
+        log.info("starting Prefect's server (%s)", children.log("server"))
+        children.start("server", "server", "start", "--host", HOST, "--port", str(settings.port))
+        children.wait_until(lambda: _answers(f"{url}/api/health"), timeout=START_SECONDS)
+        _create_work_pool(f"{url}/api")
+        children.start("deploy", "deploy", "--all", "--prefect-file", str(deployments))
+        children.finish("deploy")
+        children.start("worker", "worker", "start", "--pool", WORK_POOL, "--type", "process", "--name", "local")
+        log.info("Prefect's UI: %s (Ctrl-C stops it and its runs); the worker's log: %s", url, children.log("worker"))
+        children.wait_until(lambda: False)
+
+
+def _environment(settings: Settings, url: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "PREFECT_HOME": str(settings.workspace.resolve() / "prefect"),
+        "PREFECT_API_URL": f"{url}/api",
+        "PREFECT_UI_API_URL": f"{url}/api",  # the UI asks port 4200 otherwise, whatever the server's
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_DEPLOYMENTS_CLEAR_SCHEDULES_ON_EMPTY": "true",
+        "PWD": str(Path.cwd()),  # prefect.yaml: a run works where its worker was started
+    }
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    stop = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _closing(children: _Children) -> Iterator[_Children]:
+    try:
+        yield children
+    except _Stopped:
+        log.info("stopping")
+    finally:
+        children.close()
+
+
+def _end_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as exc:
+            raise UserError(f"port {port} cannot be used ({exc.strerror}); set MILLRACE_PORT to a free one") from exc
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _create_work_pool(api: str) -> None:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists
+    from prefect.workers.process import ProcessWorker
+
+    template = ProcessWorker.get_default_base_job_template()
+    with SyncPrefectClient(api) as client:
+        try:
+            client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type="process", base_job_template=template))
+        except ObjectAlreadyExists:
+            log.debug("work pool %s is there", WORK_POOL)
