@@ -55,7 +55,7 @@ def linear_ticks(low: float, high: float, about: int = 5) -> list[float]:
         return [low]
     raw = (high - low) / max(about, 1)
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [round(index * step, 12) for index in range(first, last + 1)]
@@ -125,7 +125,7 @@ def loss_plot(curve: Sequence[CurvePoint], *, log_x: bool) -> Plot | None:
             paths[name] = _polyline(placed)
             if name == "validation":
                 paths["dots"] = "".join(f"M{_number(x)} {_number(y)}h0" for x, y in placed)
-    x_values = log_ticks(low_x, high_x) if log_x else linear_ticks(low_x, high_x)
+    x_values = log_ticks(low_x, high_x) if log_x else linear_ticks(low_x, high_x, 6)
     return Plot(
         x_ticks=[Tick(x_at(x) * 100, compact(x - offset)) for x in x_values],
         y_ticks=[Tick((1 - (y - low_y) / (high_y - low_y)) * 100, compact(y)) for y in linear_ticks(low_y, high_y)],

@@ -37,16 +37,15 @@ _REFERENCES = {
     "reference/uniform-bytes": "uniform over bytes",
     "reference/uniform-tokens": "uniform over the vocabulary",
     "reference/unigram": "unigram",
-    "reference/gzip-9": "gzip -9",
-    "reference/xz-9": "xz -9",
+    "reference/gzip-9": "gzip\u00a0-9",
+    "reference/xz-9": "xz\u00a0-9",
 }
-_VERDICTS = {"below_unigram": "unigram", "below_gzip_9": "gzip -9", "below_xz_9": "xz -9"}
+_VERDICTS = {"below_unigram": "unigram", "below_gzip_9": "gzip\u00a0-9", "below_xz_9": "xz\u00a0-9"}
 
 
 def render_report(run: RunReport) -> str:
     """Render a run as one self-contained HTML document; the same run always gives the same text."""
     widest = max((row.documents_in for row in run.funnel), default=0)
-    vertical_flow = plots.flow_picture(run.steps, run.funnel, vertical=True)
     return (
         _environment()
         .get_template("report.html.jinja")
@@ -56,7 +55,7 @@ def render_report(run: RunReport) -> str:
             verdict=verdict(run),
             tiles=tiles(run),
             flow=plots.flow_picture(run.steps, run.funnel, vertical=False),
-            vertical_flow=vertical_flow,
+            vertical_flow=plots.flow_picture(run.steps, run.funnel, vertical=True),
             funnel=[(row, plots.funnel_bar(row, widest)) for row in run.funnel],
             languages=plots.category_bars(run.languages) if run.languages else [],
             histograms=[(histogram, plots.histogram_plot(histogram)) for histogram in run.histograms],
@@ -88,7 +87,7 @@ def verdict(run: RunReport) -> tuple[str, str]:
     if not judged.get("below_unigram"):
         return "bad", f"The model learned nothing worth having: {lead}, no better than counting tokens."
     if above:
-        return "fair", f"The model learned: {lead}, better than {_join(below)}, not yet {_join(above)}."
+        return "fair", f"The model learned: {lead}, better than {_join(below)}, not {_join(above)}."
     return "good", f"The model learned: {lead}, better than {_join(below)}."
 
 
