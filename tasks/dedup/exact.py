@@ -1,0 +1,33 @@
+"""Exact duplicates: documents whose texts differ at most in white space and Unicode composition."""
+
+import hashlib
+import unicodedata
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+TEXT_HASH = np.dtype([("high", "<u8"), ("low", "<u8")])
+
+
+def normalise(text: str) -> str:
+    """Return the text in Unicode NFC, with every run of white space as one space and none at the ends."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def text_hash(normalised: str) -> bytes:
+    """Return BLAKE2b-128 of a normalised text (16 bytes, one TEXT_HASH)."""
+    return hashlib.blake2b(normalised.encode(), digest_size=16).digest()
+
+
+def equal_groups(hashes: npt.NDArray[np.void]) -> Iterator[list[int]]:
+    """Yield the positions of every hash that occurs more than once, each group ascending.
+
+    hashes: TEXT_HASH of every document, shape (documents,).
+    """
+    order = np.lexsort((hashes["low"], hashes["high"]))  # stable: positions ascend within a group
+    ordered = hashes[order]
+    same = ordered[1:] == ordered[:-1]
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], same, [False])).astype(np.int8)))
+    for begin, end in edges.reshape(-1, 2):
+        yield [int(position) for position in order[begin : end + 1]]
