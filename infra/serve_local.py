@@ -37,10 +37,6 @@ STOP_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-class _Stopped(Exception):
-    """Somebody asked for the end; never leaves this module."""
-
-
 class _Children:
     """Prefect's commands as child processes, which all end when this context does."""
 
@@ -76,7 +72,7 @@ class _Children:
         ticks = 0
         while not condition():
             if self._stop.wait(0.25):
-                raise _Stopped
+                raise KeyboardInterrupt
             for name, child in self._running.items():
                 if child.poll():
                     raise self._failure(name, child.returncode)
@@ -127,10 +123,11 @@ def up(settings: Settings, *, prefect_file: Path | None = None) -> None:
         log.info("starting Prefect's server (%s)", children.log("server"))
         children.start("server", "server", "start", "--host", HOST, "--port", str(settings.port))
         children.wait_until(lambda: _answers(f"{url}/api/health"), timeout=START_SECONDS)
-        _create_work_pool(f"{url}/api")
+        children.start("worker", "worker", "start", "--pool", WORK_POOL, "--type", "process", "--name", "local")
+        # The worker makes the pool that the deployments name.
+        children.wait_until(lambda: _answers(f"{url}/api/work_pools/{WORK_POOL}"), timeout=START_SECONDS)
         children.start("deploy", "deploy", "--all", "--prefect-file", str(deployments))
         children.finish("deploy")
-        children.start("worker", "worker", "start", "--pool", WORK_POOL, "--type", "process", "--name", "local")
         log.info("Prefect's UI: %s (Ctrl-C stops it and its runs); the worker's log: %s", url, children.log("worker"))
         children.wait_until(lambda: False)
 
@@ -167,7 +164,7 @@ def _stop_on_signals() -> Iterator[threading.Event]:
 def _closing(children: _Children) -> Iterator[_Children]:
     try:
         yield children
-    except _Stopped:
+    except KeyboardInterrupt:
         log.info("stopping")
     finally:
         children.close()
@@ -201,17 +198,3 @@ def _answers(url: str) -> bool:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
-
-
-def _create_work_pool(api: str) -> None:
-    from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.actions import WorkPoolCreate
-    from prefect.exceptions import ObjectAlreadyExists
-    from prefect.workers.process import ProcessWorker
-
-    template = ProcessWorker.get_default_base_job_template()
-    with SyncPrefectClient(api) as client:
-        try:
-            client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type="process", base_job_template=template))
-        except ObjectAlreadyExists:
-            log.debug("work pool %s is there", WORK_POOL)

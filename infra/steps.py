@@ -214,3 +214,19 @@ def step(
         return made
 
     return decorate
+
+
+def gather(parts: list[Artifact]) -> Artifact:
+    """Return one artifact that lists the files of all parts, in order (a Pending if any part is one)."""
+    waiting = [part for part in parts if isinstance(part, Pending)]
+    if waiting:
+        return cast(Artifact, waiting[0])
+    if len(parts) == 1:
+        return parts[0]
+    files = []
+    for i, part in enumerate(parts):
+        for f in part.files():
+            folder, _, name = f.path.rpartition("/")
+            files.append(f.model_copy(update={"path": f"{folder}/{i:03d}-{name}" if folder else f"{i:03d}-{name}"}))
+    files.sort(key=lambda f: f.path)
+    return Artifact.external(files, "+".join(dict.fromkeys(part.step for part in parts)), parts[0].root)

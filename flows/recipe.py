@@ -1,0 +1,232 @@
+"""The Recipe: one typed description of a model, from its sources to its evaluation.
+
+It is the YAML file that a person writes, the parameter of the flows, and the form in Prefect's UI.
+"""
+
+import difflib
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from infra.errors import UserError
+from tasks.annotate import AnnotateConfig
+from tasks.crawl import CrawlConfig
+from tasks.dedup import DedupConfig
+from tasks.evaluate import EvaluateConfig
+from tasks.extract import ExtractConfig
+from tasks.ingest import FilesSource, WarcSource
+from tasks.pretrain import PretrainConfig
+from tasks.select import SelectConfig
+from tasks.split import SplitConfig
+from tasks.tokenizer import TokenizerConfig
+from tasks.tokens import TokensConfig
+
+Source = Annotated[CrawlConfig | WarcSource | FilesSource, Field(discriminator="kind")]
+
+
+class IngestSection(BaseModel):
+    """Where the corpus comes from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    sources: list[Source] = Field(min_length=1)
+    """One entry a source; `kind` says which it is."""
+
+
+def _without_required(schema: dict[str, Any]) -> None:
+    """With `extends` nothing else is required, and a form must not ask for what the base recipe gives."""
+    schema.pop("required", None)
+
+
+class Recipe(BaseModel):
+    """A model from its sources to its evaluation, section by section in the order in which data flows."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra=_without_required
+    )
+
+    extends: str | None = None
+    """Name of a shipped recipe that this one starts from; every other key replaces one of it."""
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    """Name of the recipe; what it makes is published under it."""
+    snapshot: str = "1"
+    """Label of the state of the outside world: a crawl is made once for each label."""
+    ingest: IngestSection
+    extract: ExtractConfig = ExtractConfig()
+    annotate: AnnotateConfig | None = AnnotateConfig()
+    """Signals of every document; null to go without."""
+    select: SelectConfig | None = SelectConfig()
+    """Thresholds over the signals; null keeps every document."""
+    dedup: DedupConfig | None = DedupConfig()
+    """Exact and near duplicates; null keeps them."""
+    split: SplitConfig = SplitConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    tokens: TokensConfig = TokensConfig()
+    pretrain: PretrainConfig
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _extend(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("extends"):
+            base = _read(str(value["extends"]))
+            return _merged(base, {k: v for k, v in value.items() if k != "extends"})
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.select is not None and self.annotate is None:
+            raise ValueError("select needs the signals of annotate: set select to null, or give annotate")
+        names = [source.name for source in self.ingest.sources]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"ingest.sources: two sources are called {name!r}; give each its own name")
+        return self
+
+    def to_yaml(self) -> str:
+        """Return the whole recipe, defaults included, as YAML."""
+        return yaml.safe_dump(self.model_dump(mode="json", exclude={"extends"}), sort_keys=False, allow_unicode=True)
+
+
+def shipped() -> list[str]:
+    """Return the names of the recipes that come with Millrace."""
+    found = (entry.name for entry in files("flows.recipes").iterdir())
+    return sorted(name.removesuffix(".yaml") for name in found if name.endswith(".yaml"))
+
+
+def load_recipe(recipe: str, *, sets: list[str] | None = None, inputs: list[str] | None = None) -> Recipe:
+    """Return the recipe called or stored at `recipe`, with `--set` values and `--input` paths put in.
+
+    Raises UserError, one line that names the file and every field that is wrong.
+    """
+    data = _read(recipe)
+    if "extends" in data and data["extends"]:
+        data = _merged(_read(str(data["extends"])), {k: v for k, v in data.items() if k != "extends"})
+    for assignment in sets or []:
+        _assign(data, assignment)
+    if inputs:
+        _put_inputs(data, inputs)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as exc:
+        raise UserError(f"recipe {recipe}: {'; '.join(_explain(error) for error in exc.errors())}") from exc
+
+
+def _read(recipe: str) -> dict[str, Any]:
+    if recipe in shipped():
+        text = (files("flows.recipes") / f"{recipe}.yaml").read_text()
+    elif os.sep in recipe or recipe.endswith((".yaml", ".yml")):
+        path = Path(recipe)
+        try:
+            text = path.read_text()
+        except FileNotFoundError as exc:
+            raise UserError(f"recipe {recipe}: no such file") from exc
+        except (OSError, UnicodeDecodeError) as exc:
+            raise UserError(f"recipe {recipe}: cannot be read ({exc})") from exc
+    else:
+        raise UserError(
+            f"recipe {recipe}: no shipped recipe of that name ({', '.join(shipped())}); give one of them or a .yaml path"
+        )
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        raise UserError(f"recipe {recipe}: not valid YAML: {' '.join(str(exc).split())}") from exc
+    if not isinstance(data, dict):
+        raise UserError(f"recipe {recipe}: must be a mapping of sections, found {type(data).__name__}")
+    return data
+
+
+def _merged(base: Any, over: Any) -> Any:
+    if isinstance(base, dict) and isinstance(over, dict):
+        if "kind" in over and over["kind"] != base.get("kind"):
+            return over
+        return {**base, **{k: _merged(base.get(k), v) for k, v in over.items()}}
+    return over
+
+
+def _assign(data: dict[str, Any], assignment: str) -> None:
+    path, equals, text = assignment.partition("=")
+    if not equals or not path:
+        raise UserError(f"--set {assignment}: write it as SECTION.FIELD=VALUE")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        raise UserError(f"--set {assignment}: the value is not valid YAML") from exc
+    keys = path.split(".")
+    at: Any = data
+    for i, key in enumerate(keys):
+        last = i == len(keys) - 1
+        if isinstance(at, list):
+            if not key.isdigit() or int(key) >= len(at):
+                raise UserError(f"--set {path}: {'.'.join(keys[:i])} has entries 0 to {len(at) - 1}, not {key!r}")
+            if last:
+                at[int(key)] = value
+            else:
+                at = at[int(key)]
+        elif isinstance(at, dict):
+            if last:
+                at[key] = value
+            else:
+                if at.get(key) is None:
+                    at[key] = {}
+                at = at[key]
+        else:
+            raise UserError(f"--set {path}: {'.'.join(keys[:i])} is a value, it has no field {key!r}")
+
+
+def _put_inputs(data: dict[str, Any], inputs: list[str]) -> None:
+    try:
+        source = data["ingest"]["sources"][0]
+        source["seeds" if source["kind"] == "crawl" else "paths"] = inputs
+    except (KeyError, IndexError, TypeError) as exc:
+        raise UserError("--input: the recipe has no ingest.sources[0] to take it") from exc
+
+
+def _explain(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"] if part not in ("crawl", "warc", "files") or part == error["loc"][-1])
+    if error["type"] == "extra_forbidden":
+        name = str(error["loc"][-1])
+        known = _fields_at(error["loc"][:-1])
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(known)}" if known else ""
+        return f"{where}: unknown key" + (f"; {hint}" if hint else "")
+    if error["type"] == "missing":
+        return f"{where}: required and missing"
+    message = error["msg"].removeprefix("Value error, ")
+    given = error.get("input")
+    shown = f" (given {given!r})" if isinstance(given, (str, int, float, bool)) else ""
+    return f"{where}: {message}{shown}" if where else message
+
+
+def _fields_at(loc: tuple[Any, ...]) -> list[str]:
+    """Return the field names of the model that a pydantic error location leads to."""
+    model: Any = Recipe
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation)
+        else:
+            options = model if isinstance(model, list) else [model]
+            model = next((m for m in options if _kind(m) == part), model)
+    return sorted(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _kind(model: Any) -> Any:
+    field = getattr(model, "model_fields", {}).get("kind")
+    return field.annotation.__args__[0] if field is not None else None
+
+
+def _model_in(annotation: Any) -> Any:
+    """Return the model, or the models of a discriminated union, inside an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = [_model_in(arg) for arg in getattr(annotation, "__args__", ())]
+    flat: list[Any] = []
+    for entry in found:
+        flat += entry if isinstance(entry, list) else [entry] if entry is not None else []
+    return flat[0] if len(flat) == 1 else flat or None

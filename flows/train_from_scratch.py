@@ -1,0 +1,63 @@
+"""From raw web pages to an evaluated model: the table of contents of Millrace, one line a step.
+
+These functions only compose; what runs them is the current execution (infra/steps.py): the planner of
+`millrace plan`, or the Prefect flows in flows/deployments.py.
+"""
+
+from dataclasses import dataclass
+
+from flows.recipe import Recipe
+from flows.sources import raw_files
+from infra.artifacts import Artifact
+from infra.steps import gather
+from tasks.annotate import annotate
+from tasks.dedup import dedup
+from tasks.evaluate import evaluate
+from tasks.extract import extract
+from tasks.ingest import ingest
+from tasks.pretrain import pretrain
+from tasks.select import select
+from tasks.split import split
+from tasks.tokenizer import tokenizer
+from tasks.tokens import tokens
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What training needs of a corpus."""
+
+    documents: Artifact
+    tokenizer: Artifact
+    tokens: Artifact
+
+
+def corpus_steps(recipe: Recipe) -> Corpus:
+    """Turn the sources into documents, documents into training tokens."""
+    pages = gather([ingest(source.config, files=source.files) for source in raw_files(recipe)])
+    documents = extract(recipe.extract, pages=pages)
+    if recipe.annotate is not None:
+        signals = annotate(recipe.annotate, documents=documents)
+    if recipe.select is not None:
+        documents = select(recipe.select, documents=documents, signals=signals)
+    if recipe.dedup is not None:
+        documents = dedup(recipe.dedup, kept=documents)
+    parts = split(recipe.split, documents=documents)
+    vocabulary = tokenizer(recipe.tokenizer, documents=parts)
+    return Corpus(parts, vocabulary, tokens(recipe.tokens, documents=parts, tokenizer=vocabulary))
+
+
+def pretrain_steps(recipe: Recipe, corpus: Corpus) -> Artifact:
+    """Train the model on the tokens."""
+    return pretrain(recipe.pretrain, tokens=corpus.tokens, tokenizer=corpus.tokenizer)
+
+
+def evaluate_steps(recipe: Recipe, corpus: Corpus, model: Artifact) -> Artifact:
+    """Measure what the model has learned."""
+    return evaluate(recipe.evaluate, model=model, documents=corpus.documents, tokens=corpus.tokens)
+
+
+def all_steps(recipe: Recipe) -> None:
+    """Everything."""
+    corpus = corpus_steps(recipe)
+    model = pretrain_steps(recipe, corpus)
+    evaluate_steps(recipe, corpus, model)
