@@ -187,17 +187,21 @@ class ParquetShard:
             self._pending = []
             self._pending_bytes = 0
 
+    def close(self, complete: bool = True) -> None:
+        """Finish the file; with `complete=False`, after an error, rows that are not yet written are given up."""
+        try:
+            if complete:
+                self._flush()
+        finally:
+            self._writer.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if error is None:
-                self._flush()
-        finally:
-            self._writer.close()
+        self.close(complete=error is None)
 
 
 def _batch(rows: Sequence[Row], schema: pa.Schema) -> pa.RecordBatch:
