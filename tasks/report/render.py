@@ -179,6 +179,13 @@ def visible(text: object, limit: int = LONGEST_TEXT) -> "Markup":
     return Markup("").join(pieces)
 
 
+def _plain(value: object) -> object:
+    """Make text that no filter marked up (attributes, say) harmless: unseen characters become U+FFFD."""
+    if type(value) is not str:
+        return value
+    return _UNSEEN.sub("\ufffd", value)
+
+
 def duration(seconds: float) -> str:
     """Write seconds as a person would: 0.4 s, 12 s, 3 min 12 s, 2 h 5 min."""
     if seconds < 9.95:
@@ -242,11 +249,17 @@ def _environment() -> "Environment":
         loader=PackageLoader("tasks.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_plain,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters.update(
-        visible=visible, duration=duration, byte_size=byte_size, compact=plots.compact, metric=metric, reasons=_reasons
+        visible=visible,
+        duration=duration,
+        byte_size=byte_size,
+        compact=plots.compact,
+        metric=metric,
+        reasons=_reasons,
     )
     environment.globals.update(share=share, time_share=_time_share)
     return environment

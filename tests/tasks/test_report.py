@@ -94,44 +94,63 @@ def example(**changes: Any) -> RunReport:
         )
         for step in range(0, 1201)
     )
-    values: dict[str, Any] = dict(
-        run_id="20261121-081502-pydoc-7f3a",
-        recipe_name="pydoc",
-        recipe="name: pydoc\nsnapshot: '2026-11'\ningest:\n  sources:\n    - kind: crawl\n      start: [http://127.0.0.1/]\n",
-        status="completed",
-        seconds=221.4,
-        steps=steps,
-        funnel=funnel,
-        corpus=Corpus(
+    held_out = {
+        "bits_per_byte": 1.402,
+        "nats_per_token": 2.1103,
+        "perplexity": 8.2507,
+        "documents": 19,
+        "bytes": 241_222,
+    }
+    values: dict[str, Any] = {
+        "run_id": "20261121-081502-pydoc-7f3a",
+        "recipe_name": "pydoc",
+        "recipe": "name: pydoc\nsnapshot: '2026-11'\ningest:\n  sources:\n    - kind: crawl\n      start: [http://127.0.0.1/]\n",
+        "status": "completed",
+        "seconds": 221.4,
+        "steps": steps,
+        "funnel": funnel,
+        "corpus": Corpus(
             documents=371, bytes=4_812_332, tokens=1_350_220, train_tokens=1_280_000, validation_tokens=70_220
         ),
-        model=ModelNumbers(
-            parameters=6_291_456, steps=1200, tokens=9_830_400, tokens_per_second=71_230.0, validation_loss=2.11,
+        "model": ModelNumbers(
+            parameters=6_291_456,
+            steps=1200,
+            tokens=9_830_400,
+            tokens_per_second=71_230.0,
+            validation_loss=2.11,
             validation_bits_per_byte=1.402,
         ),
-        languages=Bars(
-            title="Language", labels=("en", "de", "fr", "ja", "3 others"), all=(470, 31, 19, 11, 9), kept=(402, 4, 2, 0, 0)
+        "languages": Bars(
+            title="Language",
+            labels=("en", "de", "fr", "ja", "3 others"),
+            all=(470, 31, 19, 11, 9),
+            kept=(402, 4, 2, 0, 0),
         ),
-        histograms=(
+        "histograms": (
             Histogram(title="Length", unit="words", edges=edges, all=counts, kept=kept, log=True, thresholds=(50.0,)),
-            Histogram(title="Certainty of the language", edges=tuple(i / 30 for i in range(31)), all=counts[::-1], kept=kept[::-1]),
+            Histogram(title="Certainty of the language", edges=tuple(i / 30 for i in range(31)), all=counts[::-1]),
         ),
-        kept=tuple(
+        "kept": tuple(
             SampleDocument(
                 url=f"http://127.0.0.1/library/{name}.html",
-                text=f"{name} - a module of the standard library.\n\nThis module provides access to some variables used or "
-                "maintained by the interpreter and to functions that interact strongly with the interpreter. " * 2,
+                text=f"{name} - a module of the standard library.\n\nIt provides access to some variables used "
+                "or maintained by the interpreter and to functions that interact strongly with the interpreter. " * 2,
             )
             for name in ("sys", "json", "collections", "asyncio", "مرحبا", "日本語")
         ),
-        dropped=tuple(
-            SampleDocument(url=f"http://127.0.0.1/{reason}.html", text="Home | About | Login " * 9, stage="select", reasons=(reason, "c4_no_period"))
+        "dropped": tuple(
+            SampleDocument(
+                url=f"http://127.0.0.1/{reason}.html",
+                text="Home | About | Login " * 9,
+                stage="select",
+                reasons=(reason, "c4_no_period"),
+            )
             for reason in select
         ),
-        curve=curve,
-        evaluation={
-            "validation": {"bits_per_byte": 1.402, "nats_per_token": 2.1103, "perplexity": 8.2507, "documents": 19, "bytes": 241_222, "tokens": 70_220},
-            "validation/pydoc": {"bits_per_byte": 1.402, "nats_per_token": 2.1103, "perplexity": 8.2507, "documents": 19, "bytes": 241_222, "tokens": 70_220},
+        "curve": curve,
+        "evaluation": {
+            "validation": held_out,
+            "validation/pydoc": held_out,
             "reference/uniform-bytes": {"bits_per_byte": 8.0, "saw": "nothing"},
             "reference/uniform-tokens": {"bits_per_byte": 3.49, "saw": "the vocabulary"},
             "reference/unigram": {"bits_per_byte": 2.61, "saw": "token counts of the training text"},
@@ -139,21 +158,279 @@ def example(**changes: Any) -> RunReport:
             "reference/xz-9": {"bits_per_byte": 1.39, "saw": "the held-out text alone"},
             "verdict": {"learned": True, "below_unigram": True, "below_gzip_9": True, "below_xz_9": False},
         },
-        generated=(
-            GeneratedSample(prompt="The function returns", text=" a list of the names of all modules that are imported by the given path. If the path is None, the default is used.\n\n    >>> import pkgutil\n"),
+        "generated": (
+            GeneratedSample(
+                prompt="The function returns",
+                text=" a list of the names.\n\n    >>> dir()\n",
+            ),
             GeneratedSample(prompt="class ", text="Counter(dict)\n |  Dict subclass for counting hashable items."),
         ),
-        lineage=tuple(
+        "lineage": tuple(
             LineageNode(
                 step=name,
                 digest=f"{index:02x}" * 32,
                 uri=f"file:///data/artifacts/{name}",
                 files=index + 1,
                 bytes=10 ** (index % 5 + 3),
-                inputs=tuple(LineageInput(role=other, digest=f"{STEPS.index(other):02x}" * 32) for other in READS.get(name, ())),
+                inputs=tuple(
+                    LineageInput(role=other, digest=f"{STEPS.index(other):02x}" * 32) for other in READS.get(name, ())
+                ),
             )
             for index, name in enumerate(STEPS)
         ),
-        environment={"git revision": "3f2c9a1", "torch": "2.13.0", "datatrove": "0.10.1", "millrace": "0.1.0"},
-    )  # fmt: skip
+        "environment": {"git revision": "3f2c9a1", "torch": "2.13.0", "datatrove": "0.10.1", "millrace": "0.1.0"},
+    }
     return RunReport.model_validate({**values, **changes})
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> "Iterator[Browser]":
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(
+            executable_path=chromium,
+            args=[
+                "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+                "--disable-component-update", "--disable-sync",
+            ],
+        )  # fmt: skip
+        yield found
+        found.close()
+
+
+class Seen:
+    """A page that was opened, and everything that it said or asked for."""
+
+    def __init__(self, browser: "Browser", path: Path, html: str, width: int = 1280, **options: Any) -> None:
+        path.write_text(html, encoding="utf-8")
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page = browser.new_page(viewport={"width": width, "height": 900}, **options)
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(path.as_uri())
+
+    def overflow(self) -> int:
+        """Pixels that stand out to the right of the window."""
+        return int(self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_opens_in_a_browser_quietly_alone_and_in_full(
+    browser: "Browser", tmp_path: Path, width: int, scheme: str
+) -> None:
+    seen = Seen(browser, tmp_path / "report.html", render_report(example()), width, color_scheme=scheme)
+    assert seen.said == []
+    assert seen.asked == [(tmp_path / "report.html").as_uri()]
+    assert seen.overflow() <= 0
+    for section in SECTIONS:
+        assert seen.page.locator(f"section#{section} h2").is_visible(), section
+    assert "1.40 bits a byte" in seen.page.locator("h1").inner_text()
+    assert seen.page.locator(".flow:visible svg g").count() == len(STEPS)
+    ink, paper = (
+        seen.page.evaluate(f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor")
+    )
+    brightness = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (ink, paper)]
+    assert (brightness[0] > brightness[1]) == (scheme == "dark")
+
+
+def test_hostile_text_is_shown_and_does_nothing(browser: "Browser", tmp_path: Path) -> None:
+    bad = HOSTILE + "\u202egnp.exe\u0000\ud800" + "W" * 5000 + "Z\u0351" * 50
+    run = example(
+        recipe_name=bad,
+        run_id=bad,
+        recipe=bad,
+        error=bad,
+        resume_command=bad,
+        status="failed",
+        steps=(StepRow(step=bad, state="failed", why=bad, uri=bad),),
+        funnel=(FunnelRow(stage=bad, documents_in=2, documents_out=1, dropped={bad: 1}, examples={bad: (bad,)}),),
+        languages=Bars(title="Language", labels=(bad,), all=(1,)),
+        kept=(SampleDocument(url=f"javascript:{bad}", text=bad),),
+        dropped=(SampleDocument(url=bad, text=bad, stage=bad, reasons=(bad,)),),
+        evaluation={**example().evaluation, f"validation/{bad}": {"bits_per_byte": 1.0}, bad: {bad: bad}},
+        generated=(GeneratedSample(prompt=bad, text=bad),),
+        lineage=(LineageNode(step=bad, digest=bad, uri=bad, inputs=(LineageInput(role=bad, digest=bad, step=bad),)),),
+        environment={bad: bad},
+        notes=(bad,),
+    )
+    html = render_report(run)
+    html.encode()
+    assert "<script" not in html
+    assert "\u202e" not in html
+    assert "\x00" not in html
+    seen = Seen(browser, tmp_path / "report.html", html, 800)
+    assert seen.said == []
+    assert len(seen.asked) == 1
+    assert seen.page.evaluate("window.hurt") is None
+    assert seen.page.locator("script, img, a:not([href^='#'])").count() == 0
+    seen.page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    assert seen.overflow() <= 0
+    assert "window.hurt=1" in seen.page.locator("#generated .generated").inner_text()
+    assert "U+202E" in seen.page.locator("#generated .generated").inner_text()
+
+
+def test_the_loss_can_be_looked_at_over_logarithmic_steps(browser: "Browser", tmp_path: Path) -> None:
+    seen = Seen(browser, tmp_path / "report.html", render_report(example()))
+    assert seen.page.locator(".panel.linear").is_visible()
+    seen.page.get_by_text("logarithmic steps").click()
+    assert seen.page.locator(".panel.logarithmic").is_visible()
+    assert not seen.page.locator(".panel.linear").is_visible()
+
+
+def test_a_failed_run_says_where_it_stopped_why_and_how_to_go_on() -> None:
+    steps = tuple(
+        StepRow(step=name, state="ran" if index < 2 else "failed" if index == 2 else "not reached")
+        for index, name in enumerate(STEPS)
+    )
+    run = RunReport(
+        run_id="r",
+        recipe_name="pydoc",
+        status="failed",
+        steps=steps,
+        error="extract: 581 of 581 documents were dropped; most often: no text",
+        resume_command="millrace run pydoc",
+    )
+    html = render_report(run)
+    assert "The run stopped at extract." in html
+    assert "581 of 581 documents were dropped" in html
+    assert "millrace run pydoc" in html
+    assert html.count('class="not-reached"') == 2 * (len(STEPS) - 3)
+    for nothing in ("No stage finished.", "No loss was recorded.", "Nothing was evaluated.", "No artifact was made."):
+        assert nothing in html
+
+
+def test_a_run_that_did_nothing_still_has_a_report() -> None:
+    html = render_report(RunReport(run_id="r", recipe_name="x", status="failed"))
+    assert "The run stopped before its first step." in html
+
+
+def test_the_same_run_gives_the_same_file() -> None:
+    assert render_report(example()) == render_report(example())
+
+
+def test_rendering_takes_little_of_a_cached_run() -> None:
+    run = example()
+    started = time.process_time()
+    render_report(run)
+    assert time.process_time() - started < 0.5
+
+
+def test_a_stage_that_loses_documents_unaccounted_is_called_out() -> None:
+    row = FunnelRow(stage="select", documents_in=10, documents_out=7, dropped={"short": 2})
+    assert "does not add up" in render_report(example(funnel=(row,)))
+    assert "does not add up" not in render_report(example())
+
+
+def lines(unigram: float, gzip: float, xz: float, ours: float) -> dict[str, Any]:
+    references = {"unigram": unigram, "gzip-9": gzip, "xz-9": xz}
+    below = {f"below_{name.replace('-', '_')}": ours < bits for name, bits in references.items()}
+    return {
+        "validation": {"bits_per_byte": ours},
+        **{f"reference/{name}": {"bits_per_byte": bits} for name, bits in references.items()},
+        "verdict": below,
+    }
+
+
+@pytest.mark.parametrize(
+    ("ours", "tone", "words"),
+    [
+        (1.0, "good", "better than unigram, gzip\u00a0-9 and xz\u00a0-9."),
+        (2.5, "fair", "better than unigram and gzip\u00a0-9, not xz\u00a0-9."),
+        (3.5, "fair", "better than unigram, not gzip\u00a0-9 and xz\u00a0-9."),
+        (5.0, "bad", "learned nothing"),
+    ],
+)
+def test_the_headline_says_what_the_model_beats(ours: float, tone: str, words: str) -> None:
+    found = verdict(example(evaluation=lines(4.0, 3.0, 2.0, ours)))
+    assert found[0] == tone
+    assert words in found[1]
+
+
+def test_the_model_stands_among_the_reference_lines_by_its_bits() -> None:
+    assert [name for name, *_ in ladder(lines(4.0, 3.0, 2.0, 2.5))] == [
+        "unigram",
+        "gzip\u00a0-9",
+        "this model",
+        "xz\u00a0-9",
+    ]
+
+
+def test_text_is_escaped_cut_and_its_unseen_characters_named() -> None:
+    assert visible("<b>&") == "&lt;b&gt;&amp;"
+    assert "U+202E" in visible("a\u202eb")
+    assert "right-to-left override" in visible("a\u202eb")
+    assert "U+D800" in visible("\ud800")
+    assert visible("می\u200cخواهم \U0001f469\u200d\U0001f4bb\tx\ny") == "می\u200cخواهم \U0001f469\u200d\U0001f4bb\tx\ny"
+    assert "90 more characters" in visible("x" * 100, 10)
+    assert len(str(visible("e" + "\u0301" * 1000))) < 10
+
+
+def test_every_part_of_a_bar_stands_for_its_documents() -> None:
+    row = FunnelRow(stage="s", documents_in=100, documents_out=60, dropped={"a": 20, "b": 10}, quarantined=10)
+    assert [(part.kind, part.start, part.width) for part in funnel_bar(row, 200)] == [
+        ("kept", 0.0, 30.0), ("dropped", 30.0, 15.0), ("quarantined", 45.0, 5.0),
+    ]  # fmt: skip
+
+
+def test_the_flow_draws_every_input_once() -> None:
+    run = example()
+    flow = flow_picture(run.steps, run.funnel, vertical=False)
+    assert len(flow.boxes) == len(STEPS)
+    assert len(flow.arrows) + len(flow.skips) == sum(map(len, READS.values()))
+
+
+def test_a_curve_of_any_length_is_drawn_with_bounded_points() -> None:
+    long = [CurvePoint(step=step, train=5.0 / (1 + step)) for step in range(100_000)]
+    for log_x in (False, True):
+        plot = loss_plot(long, log_x=log_x)
+        assert plot is not None
+        assert plot.paths["train"].count("L") <= 401
+        assert "nan" not in plot.paths["train"]
+
+
+def test_a_loss_that_is_not_finite_is_left_out() -> None:
+    curve = [CurvePoint(step=step, train=math.nan if step == 3 else 2.0) for step in range(6)]
+    plot = loss_plot(curve, log_x=False)
+    assert plot is not None
+    assert plot.paths["train"].count("L") == 4
+    assert loss_plot([CurvePoint(step=1, train=math.inf)], log_x=True) is None
+
+
+def test_ticks_are_round_and_within_the_axis() -> None:
+    assert linear_ticks(0, 10) == [0, 2, 4, 6, 8, 10]
+    assert linear_ticks(0.93, 1.07, 3) == [0.95, 1.0, 1.05]
+    assert log_ticks(1, 1e6) == [1, 10, 100, 1000, 10_000, 100_000, 1_000_000]
+    assert linear_ticks(3, 3) == [3]
+
+
+def test_a_histogram_of_one_bin_can_be_drawn() -> None:
+    plot = histogram_plot(Histogram(title="t", edges=(1.0, 2.0), all=(3,), kept=(0,), log=True))
+    assert plot.paths["all"].startswith("M0 1000")
+    assert plot.paths["kept"] == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.0012, "0.0012"),
+        (0.00012, "1.2e-04"),
+        (999, "999"),
+        (999_950, "1M"),
+        (1234, "1.23k"),
+        (3.5e9, "3.5G"),
+    ],
+)
+def test_numbers_are_short(value: float, text: str) -> None:
+    assert compact(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (12.4, "12 s"), (59.7, "1 min 0 s"), (192, "3 min 12 s"), (7500, "2 h 5 min")],
+)
+def test_times_are_written_as_people_say_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
