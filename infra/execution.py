@@ -161,6 +161,8 @@ class StepRunner:
         self.store = store
         self.options = options or Options()
         self.records: list[StepRecord] = []
+        self.started: Callable[[str], None] = lambda step: None
+        self.finished: Callable[[StepRecord], None] = lambda record: None
         self._resolved: dict[str, Artifact] = {}
         self._from_reached = self.options.from_step is None
         self._stopped = False
@@ -195,15 +197,17 @@ class StepRunner:
     def _resolve(self, step: Step[Any, ...], cfg: Any, inputs: Inputs) -> Artifact:
         record = StepRecord(step.name, "failed", label=str(getattr(getattr(cfg, "source", None), "name", "")))
         self.records.append(record)
+        self.started(step.name)
         began = time.monotonic()
         try:
             artifact = self.build(step, cfg, inputs, record)
+            record.artifact = None if isinstance(artifact, Pending) else artifact
         except BaseException as exc:
             record.why = " ".join(str(exc).split()) or type(exc).__name__
             raise
         finally:
             record.seconds = time.monotonic() - began
-        record.artifact = None if isinstance(artifact, Pending) else artifact
+            self.finished(record)
         return artifact
 
     def build(self, step: Step[Any, ...], cfg: Any, inputs: Inputs, record: StepRecord) -> Artifact:

@@ -265,14 +265,9 @@ def _exclusive() -> Iterator[None]:
     Path(folder).mkdir(parents=True, exist_ok=True)
     with (Path(folder) / "millrace.lock").open("w") as lock:  # released by the kernel, however the holder ends
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _remove_stale_baton(Path(folder))
+        # A killed build leaves torch's own lock file behind, and every later build would wait for it for ever.
+        (Path(folder) / "deepspeed_shm_comm" / "lock").unlink(missing_ok=True)
         yield
-
-
-def _remove_stale_baton(folder: Path) -> None:
-    """Remove torch's own lock files: a killed build leaves them, and every later build would wait for ever."""
-    for baton in folder.rglob("lock"):
-        baton.unlink(missing_ok=True)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ are resumed by starting them again.
 """
 
 import ctypes
+import json
 import logging
 import os
 import signal
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import psutil
 
@@ -123,6 +125,7 @@ def up(settings: Settings, *, prefect_file: Path | None = None) -> None:
         log.info("starting Prefect's server (%s)", children.log("server"))
         children.start("server", "server", "start", "--host", HOST, "--port", str(settings.port))
         children.wait_until(lambda: _answers(f"{url}/api/health"), timeout=START_SECONDS)
+        _close_orphans(f"{url}/api")
         children.start("worker", "worker", "start", "--pool", WORK_POOL, "--type", "process", "--name", "local")
         # The worker makes the pool that the deployments name.
         children.wait_until(lambda: _answers(f"{url}/api/work_pools/{WORK_POOL}"), timeout=START_SECONDS)
@@ -198,3 +201,21 @@ def _answers(url: str) -> bool:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
+
+
+def _close_orphans(api: str) -> None:
+    """Mark as crashed what an earlier worker left unfinished: Prefect itself shows such runs as running for ever."""
+    unfinished = {
+        "work_pools": {"name": {"any_": [WORK_POOL]}},
+        "flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}},
+    }
+    state = {"type": "CRASHED", "message": "Its worker was stopped. Run it again: what is finished is not done twice."}
+    for run in _post(f"{api}/flow_runs/filter", unfinished):
+        _post(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
+        log.info("run %s was cut short by the end of its worker", run["name"])
+
+
+def _post(url: str, body: dict[str, Any]) -> Any:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)
