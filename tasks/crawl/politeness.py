@@ -1,0 +1,210 @@
+"""Downloader middlewares: robots.txt obeyed, waits that servers ask for respected, decompression bounded."""
+
+import asyncio
+import email.utils
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urljoin, urlsplit
+
+from protego import Protego
+from scrapy import Request
+from scrapy.downloadermiddlewares.httpcompression import HttpCompressionMiddleware
+from scrapy.downloadermiddlewares.retry import RetryMiddleware
+from scrapy.exceptions import CannotResolveHostError, IgnoreRequest
+from scrapy.http import Response
+from scrapy.http.request import NO_CALLBACK
+from scrapy.utils.sitemap import sitemap_urls_from_robots
+
+from tasks.crawl.urls import normalise, origin
+
+if TYPE_CHECKING:
+    from scrapy.crawler import Crawler
+
+    from tasks.crawl.spider import SiteSpider
+
+logger = logging.getLogger(__name__)
+
+ROBOTS_BYTES = 512_000
+"""What is read of a robots.txt, in bytes: RFC 9309 §2.5 asks for at least 500 kibibytes."""
+ROBOTS_REDIRECTS = 5
+"""Redirects followed from a robots.txt: RFC 9309 §2.3.1.2 asks for at least five."""
+ROBOTS_SECONDS = 24 * 3600.0
+"""How long a robots.txt is believed, in seconds: RFC 9309 §2.4."""
+
+
+class RefusedError(IgnoreRequest):
+    """A request that is not sent, or a response that is not taken; `reason` is what the funnel counts."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(detail or reason)
+        self.reason = reason
+
+
+class RobotsMiddleware:
+    """Obey robots.txt as RFC 9309 says: absent (4xx) allows all; unreachable (5xx, 429, no connection) forbids all."""
+
+    def __init__(self, crawler: "Crawler") -> None:
+        self._crawler = crawler
+        self._spider: SiteSpider = crawler.spider  # type: ignore[assignment]
+        self._spider.robots = self
+        self._agent = self._spider.cfg.user_agent
+        self._rules: dict[str, Protego | str] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    @classmethod
+    def from_crawler(cls, crawler: "Crawler") -> Self:
+        """Make the middleware as Scrapy does."""
+        return cls(crawler)
+
+    async def process_request(self, request: Request) -> None:
+        """Let the request pass, or raise RefusedError."""
+        if request.meta.get("robots"):
+            return
+        rules = await self.rules(origin(request.url))
+        if isinstance(rules, str):
+            raise RefusedError("robots_unreachable", rules)
+        if not rules.can_fetch(request.url, self._agent):
+            raise RefusedError("robots")
+
+    async def sitemaps(self, site: str) -> list[str]:
+        """Return the sitemaps that the robots.txt of `site` names, as URLs."""
+        await self.rules(site)
+        known = self._spider.frontier.robots(site, ROBOTS_SECONDS)
+        body = known[0] if known else None
+        found = []
+        for url in sitemap_urls_from_robots(body or b"", site + "/"):
+            try:
+                if made := normalise(url):
+                    found.append(made)
+            except ValueError as exc:
+                logger.warning("%s/robots.txt names a sitemap that is no URL (%s): %s", site, exc, url)
+        return found
+
+    async def rules(self, site: str) -> Protego | str:
+        """Return the rules for `site`, or why nothing is allowed there."""
+        async with self._locks.setdefault(site, asyncio.Lock()):
+            if site not in self._rules:
+                known = self._spider.frontier.robots(site, ROBOTS_SECONDS)
+                body, reason = known or await self._fetch(site)
+                if known is None:
+                    self._spider.frontier.keep_robots(site, body, reason)
+                text = None if body is None else body.decode("utf-8-sig", "ignore")
+                self._rules[site] = reason or "unreachable" if text is None else Protego.parse(text)
+                self._slow_down(site)
+            return self._rules[site]
+
+    async def _fetch(self, site: str) -> tuple[bytes | None, str | None]:
+        url = f"{site}/robots.txt"
+        for _ in range(ROBOTS_REDIRECTS + 1):
+            meta = {"robots": True, "download_maxsize": self._spider.cfg.max_page_bytes}
+            try:
+                response = await self._crawler.engine.download_async(
+                    Request(url, callback=NO_CALLBACK, meta=meta, dont_filter=True)
+                )
+            except Exception as exc:  # whatever it was, without an answer nothing may be fetched
+                return None, f"{url}: {self._spider.why(url, exc)[1]}"
+            location = response.headers.get("Location")
+            if response.status // 100 == 3 and location:
+                try:
+                    url = normalise(urljoin(url, location.decode("latin-1"))) or ""
+                except ValueError:
+                    url = ""
+                if not url:
+                    return b"", None
+                continue
+            if response.status >= 500 or response.status == 429:
+                return None, f"{url}: status {response.status}"
+            return (response.body[:ROBOTS_BYTES] if response.status // 100 == 2 else b""), None
+        return b"", None
+
+    def _slow_down(self, site: str) -> None:
+        rules = self._rules[site]
+        delay = None if isinstance(rules, str) else rules.crawl_delay(self._agent)
+        if not delay or delay <= self._spider.cfg.delay_seconds:
+            return
+        logger.info("%s asks for %g seconds between requests", site, delay)
+        host = urlsplit(site).hostname or ""
+        downloader = self._crawler.engine.downloader
+        delay = max(delay, downloader.per_slot_settings.get(host, {}).get("delay", 0.0))
+        downloader.per_slot_settings[host] = {"delay": delay, "concurrency": 1, "jitter": 0.0}
+        if slot := downloader.slots.get(host):
+            slot.delay, slot.concurrency = delay, 1
+
+
+class PatientRetryMiddleware(RetryMiddleware):
+    """Repeat after 408, 429, 5xx and broken connections, waiting longer each time and as long as `Retry-After` says.
+
+    While a host asks for a pause, nothing else is requested from it either.
+    """
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        self._pauses: dict[str, float] = {}
+
+    async def process_request(self, request: Request) -> None:
+        """Hold the request back while its host asks for a pause."""
+        host = urlsplit(request.url).netloc
+        while (wait := self._pauses.get(host, 0.0) - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+
+    async def process_response(  # type: ignore[override]
+        self, request: Request, response: Response, spider: Any = None
+    ) -> Request | Response:
+        """Return the response, or the request again after a wait."""
+        result = super().process_response(request, response)
+        if not isinstance(result, Request):
+            return response
+        asked = _retry_after(response)
+        if asked > self._spider.cfg.max_retry_seconds:
+            return response
+        if asked:
+            self._pauses[urlsplit(request.url).netloc] = time.monotonic() + asked
+        await asyncio.sleep(max(asked, self._wait(result)))
+        return result
+
+    async def process_exception(  # type: ignore[override]
+        self, request: Request, exception: Exception, spider: Any = None
+    ) -> Request | None:
+        """Return the request again after a wait if a repeat may help."""
+        if isinstance(exception, CannotResolveHostError) and self._spider.private(request.url):
+            return None
+        result = super().process_exception(request, exception)
+        if not isinstance(result, Request):
+            return None
+        await asyncio.sleep(self._wait(result))
+        return result
+
+    @property
+    def _spider(self) -> "SiteSpider":
+        return self.crawler.spider  # type: ignore[return-value]
+
+    def _wait(self, request: Request) -> float:
+        wait = self._spider.cfg.retry_seconds * 2.0 ** (int(request.meta["retry_times"]) - 1)
+        return min(wait, self._spider.cfg.max_retry_seconds)
+
+
+def _retry_after(response: Response) -> float:
+    """Return the seconds that the header `Retry-After` asks for; 0 if it is absent or makes no sense."""
+    value = (response.headers.get("Retry-After") or b"").decode("latin-1").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return 0.0
+
+
+class BoundedCompressionMiddleware(HttpCompressionMiddleware):
+    """Decompress up to the largest size of a page; what is larger is refused as too large."""
+
+    def process_response(self, request: Request, response: Response, spider: Any = None) -> Request | Response:
+        """Return the response decompressed; raises RefusedError."""
+        encodings = response.headers.getlist("Content-Encoding")
+        try:
+            result = super().process_response(request, response)
+        except IgnoreRequest as exc:
+            raise RefusedError("too_large", "decompressed") from exc
+        if encodings and result is not response:
+            request.meta["content_encoding"] = b", ".join(encodings).decode("latin-1")
+        return result

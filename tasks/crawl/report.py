@@ -1,0 +1,58 @@
+"""What a crawl leaves: WARC files of the pages kept, the log of every decision, the counters."""
+
+import json
+import shutil
+from datetime import UTC, datetime
+
+from infra.artifacts import Attempt, Counters
+from infra.errors import DataError
+from tasks.crawl.frontier import KEPT, Frontier
+from tasks.crawl.sites import PYDOC_SEEDS
+from tasks.crawl.step import CrawlConfig
+from tasks.crawl.supervise import FRONTIER
+from tasks.crawl.warc import write_warcs
+
+_NAMED = 3
+
+
+def write(cfg: CrawlConfig, out: Attempt) -> Counters:
+    """Write `warc/` and `logs/crawl.jsonl` from the frontier and return the counters.
+
+    Raises DataError if nothing was fetched; the frontier is then emptied, so that the next attempt asks again.
+    """
+    frontier = Frontier(out.scratch / FRONTIER, order=cfg.order, seed=cfg.seed)
+    try:
+        with out.path("logs/crawl.jsonl").open("w") as log:
+            for entry in frontier.log():
+                entry["fetched"] = datetime.fromtimestamp(entry["fetched"], UTC).isoformat(timespec="milliseconds")
+                log.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        counters = Counters(dropped={}, examples={}, values={}, metrics={})
+        for reason, url in frontier.reasons():
+            if reason == KEPT:
+                counters.keep()
+            else:
+                counters.drop(reason, url)
+        pages, size = frontier.kept()
+        if not pages:
+            raise DataError(_nothing(cfg, frontier))
+        warcs = write_warcs(cfg, frontier.pages(), out)
+        counters.values.update(bytes=size, warc_files=warcs)
+        return counters
+    except DataError:
+        shutil.copyfile(out.path("logs/crawl.jsonl"), out.scratch / "failed.jsonl")
+        for file in out.scratch.glob(f"{FRONTIER}*"):
+            file.unlink()
+        raise
+    finally:
+        frontier.close()
+
+
+def _nothing(cfg: CrawlConfig, frontier: Frontier) -> str:
+    seeds = cfg.seeds or cfg.sitemaps or PYDOC_SEEDS
+    reasons = {entry["url"]: entry for entry in frontier.log()}
+    told = []
+    for entry in sorted(reasons.values(), key=lambda entry: (entry["depth"], entry["hop"], entry["url"]))[:_NAMED]:
+        detail = entry.get("detail") or entry.get("location")
+        told.append(f"{entry['url']}: {entry['reason']}" + (f" ({detail})" if detail else ""))
+    why = "; ".join(told) or "no URL is in scope"
+    return f"crawl {cfg.name}: no page could be fetched from {', '.join(seeds[:_NAMED])}: {why}"
