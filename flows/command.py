@@ -194,13 +194,22 @@ def list_artifacts(
     """List the published artifacts."""
     store = _store()
     if step is not None and step not in store.steps():
-        raise UserError(f"{step}: no artifact of such a step in {store.root}; it has {', '.join(store.steps()) or 'none'}")
+        raise UserError(
+            f"{step}: no artifact of such a step in {store.root}; it has {', '.join(store.steps()) or 'none'}"
+        )
     entries = [_brief(a) for a in store.published(step)]
     if as_json:
         _print_json(entries)
         return
     rows = [
-        [e["step"], e["digest"][:12], e["created"][:19], f"{e['bytes']:,}", str(e["rows"] or ""), f"{e['seconds']:.1f} s"]
+        [
+            e["step"],
+            e["digest"][:12],
+            e["created"][:19],
+            f"{e['bytes']:,}",
+            str(e["rows"] or ""),
+            f"{e['seconds']:.1f} s",
+        ]
         for e in entries
     ]
     _table(rows, ["step", "digest", "created", "bytes", "rows", "took"])
@@ -309,7 +318,9 @@ def generate(
     """Generate text with a trained model."""
     found = _find(model)
     if found.step != "pretrain":
-        raise UserError(f"{model}: is an artifact of {found.step}, not a model; `millrace ls pretrain` lists the models")
+        raise UserError(
+            f"{model}: is an artifact of {found.step}, not a model; `millrace ls pretrain` lists the models"
+        )
     from models.generation import generate as sample
     from models.generation import load_model
 
@@ -332,7 +343,10 @@ def doctor(as_json: JsonOption = False) -> None:
         _print_json([{"name": c.name, "ok": c.ok, "detail": c.detail, "fix": c.fix} for c in checks])
     else:
         for check in checks:
-            _print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<22}{check.detail}" + ("" if check.ok else f"; {check.fix}"))
+            _print(
+                f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<22}{check.detail}"
+                + ("" if check.ok else f"; {check.fix}")
+            )
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
 

@@ -11,15 +11,15 @@ from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from tasks.extract import ExtractConfig
+from tasks.pretrain import PretrainConfig
 
 from infra.errors import UserError
 from tasks.annotate import AnnotateConfig
 from tasks.crawl import CrawlConfig
 from tasks.dedup import DedupConfig
 from tasks.evaluate import EvaluateConfig
-from tasks.extract import ExtractConfig
 from tasks.ingest import FilesSource, WarcSource
-from tasks.pretrain import PretrainConfig
 from tasks.select import SelectConfig
 from tasks.split import SplitConfig
 from tasks.tokenizer import TokenizerConfig
@@ -104,7 +104,7 @@ def load_recipe(recipe: str, *, sets: list[str] | None = None, inputs: list[str]
     Raises UserError, one line that names the file and every field that is wrong.
     """
     data = _read(recipe)
-    if "extends" in data and data["extends"]:
+    if data.get("extends"):
         data = _merged(_read(str(data["extends"])), {k: v for k, v in data.items() if k != "extends"})
     for assignment in sets or []:
         _assign(data, assignment)
@@ -187,7 +187,9 @@ def _put_inputs(data: dict[str, Any], inputs: list[str]) -> None:
 
 
 def _explain(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"] if part not in ("crawl", "warc", "files") or part == error["loc"][-1])
+    where = ".".join(
+        str(part) for part in error["loc"] if part not in ("crawl", "warc", "files") or part == error["loc"][-1]
+    )
     if error["type"] == "extra_forbidden":
         name = str(error["loc"][-1])
         known = _fields_at(error["loc"][:-1])

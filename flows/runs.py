@@ -1,6 +1,6 @@
 """One run of the flows: its id, its record of steps, and the summary and report that it leaves behind.
 
-    {root}/runs/{run_id}/summary.json, report.html, recipe.yaml
+{root}/runs/{run_id}/summary.json, report.html, recipe.yaml
 """
 
 import json
@@ -31,9 +31,14 @@ _FUNNEL = ("crawl", "ingest", "extract", "annotate", "select", "dedup", "split")
 class Observer(Protocol):
     """Somebody who watches a run."""
 
-    def started(self, step: str) -> None: ...
-    def progress(self, progress: Progress) -> None: ...
-    def finished(self, record: StepRecord) -> None: ...
+    def started(self, step: str) -> None:
+        """A step has begun."""
+
+    def progress(self, progress: Progress) -> None:
+        """A step has come further."""
+
+    def finished(self, record: StepRecord) -> None:
+        """A step has ended, well or not."""
 
 
 class LogObserver:
@@ -89,9 +94,7 @@ class Run:
             "seconds": round(self.seconds, 3),
             "resume_command": self.resume_command,
             "steps": [_step(record) for record in self.runner.records if record.state != "pending"],
-            "funnel": [
-                _funnel(step, artifacts[step]) for step in _FUNNEL if step in artifacts
-            ],
+            "funnel": [_funnel(step, artifacts[step]) for step in _FUNNEL if step in artifacts],
             "corpus": _corpus(artifacts),
             "model": _model(artifacts),
             "evaluation": _evaluation(artifacts),

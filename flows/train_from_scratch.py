@@ -6,6 +6,9 @@ These functions only compose; what runs them is the current execution (infra/ste
 
 from dataclasses import dataclass
 
+from tasks.extract import extract
+from tasks.pretrain import pretrain
+
 from flows.recipe import Recipe
 from flows.sources import raw_files
 from infra.artifacts import Artifact
@@ -13,9 +16,7 @@ from infra.steps import gather
 from tasks.annotate import annotate
 from tasks.dedup import dedup
 from tasks.evaluate import evaluate
-from tasks.extract import extract
 from tasks.ingest import ingest
-from tasks.pretrain import pretrain
 from tasks.select import select
 from tasks.split import split
 from tasks.tokenizer import tokenizer

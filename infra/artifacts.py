@@ -12,6 +12,7 @@ identity by content, so a step that is rebuilt to the same bytes leaves everythi
 `logs/` (times, throughput) are kept and hashed but are not content.
 """
 
+import builtins
 import json
 import os
 import shutil
@@ -45,7 +46,8 @@ class Counters(BaseModel):
     """The funnel of one step or shard: `documents_in == documents_out + sum(dropped) + quarantined`, always.
 
     `values` are further sums that belong to the output and must be deterministic (bytes, tokens); `metrics` are free
-    (times, tokens a second) and never compared. `errors` counts why documents were quarantined; `examples` holds up to three URLs a reason.
+    (times, tokens a second) and never compared. `errors` counts why documents were quarantined; `examples` holds up
+    to three URLs a reason.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -159,7 +161,7 @@ class File(BaseModel):
                 fetched.unlink(missing_ok=True)
         return cached
 
-    def read_bytes(self) -> bytes:
+    def read_bytes(self) -> builtins.bytes:
         """Return all bytes."""
         with self.open() as stream:
             return stream.read()
@@ -446,7 +448,9 @@ class ArtifactStore:
         ]
         found = [a for s, d in matches if (a := self.get(s, d)) is not None]
         if len(found) > 1:
-            raise UserError(f"{text}: means {len(found)} artifacts ({', '.join(a.uri for a in found[:3])}…); write more")
+            raise UserError(
+                f"{text}: means {len(found)} artifacts ({', '.join(a.uri for a in found[:3])}…); write more"
+            )
         return found[0] if found else self._none(text)
 
     def _none(self, text: str) -> Artifact:
@@ -503,9 +507,13 @@ class ArtifactStore:
             name = path.relative_to(claim.attempt.directory).as_posix()
             files.append(
                 File(
-                    path=name, location=f"{base}/{name}", bytes=path.stat().st_size, sha256=sha256_file(path),
-                    rows=_rows(path), root=self.root,
-                )  # fmt: skip
+                    path=name,
+                    location=f"{base}/{name}",
+                    bytes=path.stat().st_size,
+                    sha256=sha256_file(path),
+                    rows=_rows(path),
+                    root=self.root,
+                )
             )
             if self.storage.local_root is None:
                 self.storage.upload(path, f"{base}/{name}")
@@ -525,9 +533,7 @@ class ArtifactStore:
         files.sort(key=lambda f: f.path)
         return self._commit(claim, files, [s.digest for s in shards], counters, work)
 
-    def _commit(
-        self, claim: Claim, files: list[File], shards: list[str], counters: Counters, work: Work
-    ) -> Artifact:
+    def _commit(self, claim: Claim, files: list[File], shards: list[str], counters: Counters, work: Work) -> Artifact:
         identity = claim.identity
         manifest = Manifest(
             step=identity.step,

@@ -34,7 +34,9 @@ def _check(value: Any, where: str) -> None:
     if type(value) is dict:
         for key, item in value.items():
             if type(key) is not str:
-                raise TypeError(f"{where}: the key {key!r} is a {type(key).__name__}, canonical JSON takes strings only")
+                raise TypeError(
+                    f"{where}: the key {key!r} is a {type(key).__name__}, canonical JSON takes strings only"
+                )
             _check(item, f"{where}.{key}")
         return
     raise TypeError(f"{where}: a {type(value).__name__} has no canonical JSON")

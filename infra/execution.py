@@ -251,4 +251,3 @@ class LocalRunner(StepRunner):
             artifact = self.builder.join(step, cfg, inputs, [a for a, _ in results], time.monotonic() - began)
         record.state = "ran" if built else "cached"
         return artifact
-

@@ -13,7 +13,8 @@ from typing import Any
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
 from infra.artifacts import Artifact, ArtifactStore, File
@@ -113,16 +114,14 @@ class PrefectRunner(StepRunner):
         def body() -> State[Any]:
             if (found := self._cached_or_forced(step, cfg, inputs)) is not None:
                 record.state, record.why = "cached", "published before"
-                return Completed(name="Cached", message=found.uri, data=found)  # type: ignore[no-any-return]
+                return Completed(name="Cached", message=found.uri, data=found)
             record.why = self._why(step, cfg, inputs)
             if step.shards:
                 artifact, built = self._sharded(builder, step, cfg, inputs, record)
             else:
                 artifact, built = builder.whole(step, cfg, inputs)
             record.state = "ran" if built else "cached"
-            return Completed(  # type: ignore[no-any-return]
-                name="Completed" if built else "Cached", message=artifact.uri, data=artifact
-            )
+            return Completed(name="Completed" if built else "Cached", message=artifact.uri, data=artifact)
 
         state = make_task(step.name, body, self.settings)(return_state=True)
         made: Artifact = state.result(raise_on_failure=True)
@@ -164,7 +163,7 @@ class PrefectRunner(StepRunner):
                     done[0] += 1
                     builder.listener(Progress(step.name, done[0], len(parts), "shards"))
                 name = "Completed" if any(built for _, built in results) else "Cached"
-                return Completed(name=name, data=results)  # type: ignore[no-any-return]
+                return Completed(name=name, data=results)
 
             return body
 

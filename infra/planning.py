@@ -57,7 +57,7 @@ class Planner(StepRunner):
         if not candidates:
             return "never built here"
         reasons = [differences(artifact, identity) for artifact in reversed(candidates)]
-        return "; ".join(min(reasons, key=len)) or "not published"
+        return "; ".join(min(reasons, key=lambda causes: len(causes))) or "not published"
 
     def _estimate(self, step: str) -> None:
         if history := self._all(step):

@@ -94,7 +94,7 @@ class Workers:
         """Stop all workers, busy or not."""
         with self._lock:
             if self._pool is not None:
-                self._pool.stop()
+                self._pool.stop()  # type: ignore[no-untyped-call]
                 self._pool.join()
                 self._pool = None
 
@@ -139,7 +139,7 @@ class Workers:
                     if future.done():
                         raise
                 if lost.is_set():
-                    future.cancel()
+                    future.cancel()  # type: ignore[no-untyped-call]
                     raise LeaseLostError(f"{name}: another worker took over; this one was stopped")
                 if tick is not None:
                     tick()
@@ -155,5 +155,5 @@ class Workers:
             raise WorkerDiedError(f"{name}: its worker process was stopped") from exc
         except BaseException:
             if not future.done():
-                future.cancel()
+                future.cancel()  # type: ignore[no-untyped-call]
             raise

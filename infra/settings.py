@@ -54,6 +54,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments, then the environment, then millrace.toml."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 

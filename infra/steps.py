@@ -157,7 +157,12 @@ class Step(Generic[C, P]):
             self.version,
             cfg.identity(),
             tuple(
-                Input(role=role, content=artifact.content_of(self._folders(role)), digest=artifact.digest, uri=artifact.uri)
+                Input(
+                    role=role,
+                    content=artifact.content_of(self._folders(role)),
+                    digest=artifact.digest,
+                    uri=artifact.uri,
+                )
                 for role, artifact in sorted(inputs.items())
             ),
         )

@@ -73,7 +73,9 @@ def explained(what: str) -> Iterator[None]:
         if name in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"):
             raise UserError(f"{what}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from exc
         if name in ("EndpointConnectionError", "ConnectTimeoutError", "ClientConnectorError", "InvalidRegionError"):
-            raise UserError(f"{what}: cannot be reached ({_reason(exc)}); check AWS_ENDPOINT_URL and the network") from exc
+            raise UserError(
+                f"{what}: cannot be reached ({_reason(exc)}); check AWS_ENDPOINT_URL and the network"
+            ) from exc
         if name in ("ParamValidationError", "ValueError"):
             raise UserError(f"{what}: {_reason(exc)}") from exc
         raise
@@ -142,7 +144,11 @@ class Storage:
         fs, root = filesystem(self.url)
         if fs.async_impl:
             found = fs.cat([f"{root}/{p}" for p in paths], on_error="return")
-            values = {k.removeprefix(root).lstrip("/"): v for k, v in found.items()} if isinstance(found, dict) else {paths[0]: found}
+            values = (
+                {k.removeprefix(root).lstrip("/"): v for k, v in found.items()}
+                if isinstance(found, dict)
+                else {paths[0]: found}
+            )
         else:
             values = {}
             for path in paths:
