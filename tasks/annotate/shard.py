@@ -1,0 +1,33 @@
+"""One shard of documents to one shard of signals, in bounded memory."""
+
+import time
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from infra.artifacts import Attempt, Counters, File
+from tasks.annotate.schema import signals_schema
+from tasks.annotate.signals import Annotator
+from tasks.documents import ParquetShard, count_rows, iter_rows
+
+if TYPE_CHECKING:
+    from tasks.annotate import AnnotateConfig
+
+
+def annotate_shard(cfg: "AnnotateConfig", documents: File, out: Attempt) -> Counters:
+    """Write signals/, aligned with the documents; `values` count bytes, words and failures."""
+    annotator = Annotator(cfg)
+    counters = Counters(values={"bytes": 0, "words": 0, "failed": 0})
+    total = count_rows(documents)
+    report = 0.0
+    with ParquetShard(out.path(f"signals/{PurePosixPath(documents.path).name}"), signals_schema(cfg)) as shard:
+        for done, row in enumerate(iter_rows(documents, ["id", "text"]), start=1):
+            signals = annotator.row(row["id"], row["text"])
+            shard.write(signals)
+            counters.keep()
+            counters.values["bytes"] += signals.get("bytes", 0)
+            counters.values["words"] += signals.get("words", 0)
+            counters.values["failed"] += "error" in signals
+            if time.monotonic() >= report:
+                report = time.monotonic() + 1
+                out.progress(done, total, "documents")
+    return counters
