@@ -384,6 +384,9 @@ class _Signal:
 _SIGNALS = (
     _Signal("words", "Length", 1, 1e7, unit="words", log=True),
     _Signal("language_score", "Certainty of the language", 0, 1),
+    _Signal("gopher_alpha_words_ratio", "Words with a letter (Gopher)", 0, 1, unit="share of words"),
+    _Signal("gopher_dup_line_char_frac", "Repeated lines (Gopher)", 0, 1, unit="share of characters"),
+    _Signal("fineweb_line_punct_ratio", "Lines that end in punctuation (FineWeb)", 0, 1, unit="share of lines"),
 )
 
 

@@ -1,0 +1,239 @@
+"""What the report finds in a run's artifacts, and that it copes with those that are missing or broken."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from infra.artifacts import Artifact, Counters, Input
+from tasks.documents import DOCUMENTS, DROPPED, DUPLICATES, QUARANTINE, document_id, write_parquet
+from tasks.report import RunReport, collect, render_report
+
+REASONS = ["short", "language", "short", "repetition"]
+
+SIGNALS = pa.schema(
+    [
+        pa.field("id", pa.string()),
+        pa.field("language", pa.string()),
+        pa.field("language_score", pa.float64()),
+        pa.field("words", pa.int64()),
+    ]
+)
+
+
+def document(number: int) -> dict[str, Any]:
+    url, text = f"http://site/{number}", f"Document {number}. " * (number % 50 + 1)
+    return {
+        "id": document_id(url, text),
+        "text": text,
+        "url": url,
+        "source": "site",
+        "metadata": "{}",
+        "file": "a.warc.gz",
+    }
+
+
+def signal(number: int) -> dict[str, Any]:
+    language = ["en", "en", "de", None][number % 4]
+    return {"id": str(number), "language": language, "language_score": number % 10 / 10, "words": 3 * (number + 1)}
+
+
+Finish = Callable[..., Artifact]
+
+
+@pytest.fixture
+def finish(tmp_path: Path) -> Finish:
+    """Make the artifact of a step out of the files written to `tmp_path / step`."""
+
+    def artifact(step: str, counters: Counters | None = None, reads: dict[str, Artifact] | None = None) -> Artifact:
+        directory = tmp_path / step
+        directory.mkdir(exist_ok=True)
+        made = Artifact.of(directory, step)
+        update = {
+            "digest": f"{step}-{made.digest}",
+            "counters": counters or Counters(),
+            "inputs": [
+                Input(role=role, content=given.content, digest=given.digest) for role, given in (reads or {}).items()
+            ],
+            "cpu_seconds": 1.5,
+            "peak_memory_bytes": 10**8,
+            "packages": {"pyarrow": "1.0"},
+            "git_revision": "abc",
+        }
+        return Artifact(made.manifest.model_copy(update=update), made.root)
+
+    return artifact
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path, finish: Finish) -> dict[str, Artifact]:
+    """A small run, whole."""
+
+    def put(path: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        write_parquet(tmp_path / path, rows, schema)
+
+    def write(path: str, value: Any) -> None:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(value if isinstance(value, str) else json.dumps(value))
+
+    for shard in range(3):
+        numbers = range(shard * 40, shard * 40 + 40)
+        put(f"extract/documents/{shard:05d}-part.parquet", [document(n) for n in numbers], DOCUMENTS)
+        put(f"annotate/signals/{shard:05d}-part.parquet", [signal(n) for n in numbers], SIGNALS)
+        put(f"select/signals/{shard:05d}-part.parquet", [signal(n) for n in numbers if n % 4 < 2], SIGNALS)
+        gone = [{**document(n), "reasons": [REASONS[n % 4], "other"]} for n in numbers if n % 4 >= 2]
+        gone = [{name: row[name] for name in ("id", "url", "reasons", "text")} for row in gone]
+        put(f"select/dropped/{shard:05d}-part.parquet", gone, DROPPED)
+        put(f"split/train/{shard:05d}-part.parquet", [document(n) for n in numbers if n % 4 < 2], DOCUMENTS)
+    put("extract/quarantine/00000-part.parquet", [
+        {"url": "http://site/broken", "file": "a.warc.gz", "error": "timeout: 10 s", "stage": "extract"}
+    ], QUARANTINE)  # fmt: skip
+    put(
+        "dedup/dropped/part.parquet",
+        [{"id": "1", "url": "http://site/twin", "reason": "minhash", "kept_id": "2"}],
+        DUPLICATES,
+    )
+    splits = {
+        "train": {"tokens": 900, "documents": 55, "bytes": 4000},
+        "validation": {"tokens": 100, "documents": 5, "bytes": 500},
+    }
+    write("tokens/index.json", {"splits": splits})
+    write("pretrain/training.json", {"steps": 20, "tokens": 5000, "parameters": 1000, "validation_loss": 2.5})
+    write("pretrain/curve.jsonl", "".join(json.dumps({"step": n, "loss": 5 - n / 10}) + "\n" for n in range(20)))
+    write("evaluate/evaluation.json", {"validation": {"bits_per_byte": 2.0}})
+    write("evaluate/samples.json", [{"prompt": "The", "text": " end"}])
+    extract = finish("extract", Counters(documents_in=121, documents_out=120, quarantined=1, errors={"timeout": 1}))
+    annotate = finish("annotate", Counters(documents_in=120, documents_out=120), {"documents": extract})
+    dropped = {"short": 30, "repetition": 30}
+    select = finish(
+        "select",
+        Counters(documents_in=120, documents_out=60, dropped=dropped, examples={"short": ["http://site/2"]}),
+        {"documents": extract, "signals": annotate},
+    )
+    found = {"extract": extract, "annotate": annotate, "select": select}
+    for step in ("dedup", "split", "tokens", "pretrain", "evaluate"):
+        found[step] = finish(step)
+    return found
+
+
+def report(artifacts: dict[str, Artifact], **changes: Any) -> RunReport:
+    rows = [{"step": name, "state": "ran", "seconds": 1.0, "surplus": "ignored"} for name in artifacts]
+    values: dict[str, Any] = {
+        "run_id": "r",
+        "recipe_name": "small",
+        "recipe": "name: small\n",
+        "status": "completed",
+        "steps": rows,
+    }
+    return collect(artifacts, **{**values, **changes})
+
+
+def test_everything_that_a_run_made_is_found(artifacts: dict[str, Artifact]) -> None:
+    run = report(artifacts)
+    assert run.notes == ()
+    assert [row.stage for row in run.funnel] == ["extract", "annotate", "select"]
+    assert all(row.balanced for row in run.funnel)
+    assert run.funnel[2].examples == {"short": ("http://site/2",)}
+    assert run.corpus.model_dump() == {
+        "documents": 60, "bytes": 4500, "tokens": 1000, "train_tokens": 900, "validation_tokens": 100,
+    }  # fmt: skip
+    assert run.model is not None
+    assert run.model.parameters == 1000
+    assert len(run.curve) == 20
+    assert run.curve[10].train == 4.0
+    assert run.evaluation == {"validation": {"bits_per_byte": 2.0}}
+    assert run.generated[0].text == " end"
+    select = next(row for row in run.steps if row.step == "select")
+    assert select.reads == ("extract", "annotate")
+    assert select.cpu_seconds == 1.5
+    assert [given.step for given in run.lineage[2].inputs] == ["extract", "annotate"]
+    assert run.environment == {"git revision": "abc", "pyarrow": "1.0"}
+    assert render_report(run)
+
+
+def test_languages_and_lengths_are_counted_before_and_after_select(artifacts: dict[str, Artifact]) -> None:
+    run = report(artifacts)
+    assert run.languages is not None
+    assert list(zip(run.languages.labels, run.languages.all, run.languages.kept or (), strict=True)) == [
+        ("en", 60, 60), ("de", 30, 0), ("unknown", 30, 0),
+    ]  # fmt: skip
+    words, certainty = run.histograms
+    assert (sum(words.all), sum(words.kept or ())) == (120, 60)
+    assert words.edges[0] <= 3
+    assert words.edges[-1] >= 360
+    assert certainty.title == "Certainty of the language"
+    assert sum(certainty.all) == 120
+
+
+def test_documents_are_sampled_over_files_and_over_reasons(artifacts: dict[str, Artifact]) -> None:
+    run = report(artifacts)
+    assert [sample.url.rpartition("/")[2] for sample in run.kept] == ["0", "20", "40", "60", "80", "100"]
+    stages = [sample.stage for sample in run.dropped]
+    assert stages == ["select"] * 6 + ["dedup", "extract, quarantined"]
+    assert {sample.reasons[0] for sample in run.dropped[:2]} == {"short", "repetition"}
+    assert run.dropped[-1].reasons == ("timeout: 10 s",)
+    assert "2 stands for it" in run.dropped[6].text
+
+
+def test_a_run_that_failed_shows_what_there_is_and_what_was_not_reached(artifacts: dict[str, Artifact]) -> None:
+    some = {name: artifacts[name] for name in ("extract", "annotate")}
+    steps = [{"step": "extract", "state": "cached"}, {"step": "annotate", "state": "ran"}]
+    steps.append({"step": "select", "state": "failed"})
+    run = report(
+        some,
+        status="failed",
+        steps=steps,
+        planned=["extract", "annotate", "select", "dedup", "pretrain"],
+        error="select: 120 of 120 documents were dropped",
+        resume_command="millrace run small",
+    )
+    assert [(row.step, row.state) for row in run.steps] == [
+        ("extract", "cached"), ("annotate", "ran"), ("select", "failed"), ("dedup", "not reached"),
+        ("pretrain", "not reached"),
+    ]  # fmt: skip
+    assert run.notes == ()
+    assert run.corpus.documents == 120
+    assert run.languages is not None
+    assert run.languages.kept is None
+    assert run.model is None
+    assert "The run stopped at select." in render_report(run)
+
+
+def test_no_artifact_at_all_is_still_a_report() -> None:
+    run = report({}, status="failed", error="no such bucket")
+    assert "no such bucket" in render_report(run)
+
+
+def test_a_broken_file_costs_its_part_of_the_report_only(artifacts: dict[str, Artifact], tmp_path: Path) -> None:
+    (tmp_path / "pretrain/curve.jsonl").write_text('{"step": 1, "los')
+    for path in (tmp_path / "split/train").iterdir():
+        path.unlink()
+    run = report(artifacts)
+    assert [note.split(":")[0] for note in run.notes] == ["kept", "curve"]
+    assert run.curve == ()
+    assert run.evaluation
+    assert "Not in this report" in render_report(run)
+
+
+def test_the_report_of_a_cached_run_is_quick(tmp_path: Path, finish: Finish) -> None:
+    rows = 200_000
+    table = pa.table(
+        {
+            "id": pa.array(np.arange(rows).astype(str)),
+            "language": pa.array(["en", "de"] * (rows // 2)),
+            "language_score": np.linspace(0, 1, rows),
+            "words": np.arange(rows),
+        }
+    )
+    (tmp_path / "annotate/signals").mkdir(parents=True)
+    write_parquet(tmp_path / "annotate/signals/00000-part.parquet", table, SIGNALS)
+    annotate = finish("annotate", Counters(documents_in=rows, documents_out=rows))
+    started = time.process_time()
+    render_report(report({"annotate": annotate}))
+    assert time.process_time() - started < 1.5
