@@ -237,3 +237,15 @@ def test_the_report_of_a_cached_run_is_quick(tmp_path: Path, finish: Finish) -> 
     started = time.process_time()
     render_report(report({"annotate": annotate}))
     assert time.process_time() - started < 1.5
+
+
+def test_a_step_that_ran_for_two_sources_is_one_stage(finish: Finish) -> None:
+    crawls = [finish("ingest", Counters(documents_in=n, documents_out=n - 1, dropped={"gone": 1})) for n in (10, 20)]
+    steps = [
+        {"step": "ingest", "state": "cached", "seconds": 1.0, "why": ""},
+        {"step": "ingest", "state": "ran", "seconds": 2.0, "why": "inputs"},
+    ]
+    run = collect({"ingest": crawls}, run_id="r", recipe_name="x", recipe="", status="completed", steps=steps)
+    assert [(row.documents_in, row.documents_out, row.dropped) for row in run.funnel] == [(30, 28, {"gone": 2})]
+    assert [(row.state, row.seconds, row.why) for row in run.steps] == [("ran", 3.0, "inputs")]
+    assert len(run.lineage) == 2
