@@ -1,0 +1,45 @@
+"""The step that turns raw files into pages, a call for each file."""
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from infra.artifacts import Counters
+from infra.steps import Execution, Gate, StepConfig, step
+from tasks.ingest.sources import CrawlPages, FilesSource, WarcSource
+
+if TYPE_CHECKING:
+    from infra.artifacts import Attempt, File
+
+
+class IngestConfig(StepConfig):
+    """How the raw files of one source become pages."""
+
+    source: Annotated[WarcSource | FilesSource | CrawlPages, Field(discriminator="kind")]
+    """The source, as the recipe has it."""
+    rows_per_file: int = Field(default=500, ge=1)
+    """Pages in one output file at most; the steps after this one work on these files in parallel."""
+    gate: Annotated[Gate, Execution] = Gate(max_dropped=1.0, max_quarantined=0.5, min_out=1)
+    """The band of dropped and quarantined shares outside of which the run fails."""
+
+
+@step("ingest", version=1, shards={"files": ""}, named=True)
+def ingest(cfg: IngestConfig, files: "File", out: "Attempt") -> Counters:
+    """Read one raw file; pages/ get its pages in order, quarantine/ and dropped/ one row for everything else.
+
+    Of a crawl there is also places/, which says where each record lies in the WARC file and when it was fetched: pages/
+    do not depend on that.  Raises UserError where the text field is in no record of the file.
+    """
+    from tasks.ingest.pages import PageWriter
+
+    counters = Counters()
+    with PageWriter(out, counters, cfg.rows_per_file) as writer:
+        if isinstance(cfg.source, FilesSource):
+            from tasks.ingest.files import read_file
+
+            read_file(cfg.source, files, writer)
+        else:
+            from tasks.ingest.warc import read_archive
+
+            read_archive(cfg.source, files, writer, out)
+    return counters

@@ -1,0 +1,144 @@
+"""WARC, WET and ARC archives to pages."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from tasks.documents import PLACES, ParquetShard, metadata_json, storable
+from tasks.ingest import http
+from tasks.ingest.archive import Broken, Record, records
+from tasks.ingest.media import kind_of
+from tasks.ingest.sources import CrawlPages, WarcSource
+
+if TYPE_CHECKING:
+    from infra.artifacts import Attempt, File
+    from tasks.ingest.pages import PageWriter
+
+log = logging.getLogger(__name__)
+
+_HTTP_HEADERS: Final = 256 * 1024  # room in a block beside the page itself
+_NO_CAPTURES: Final = frozenset({"warcinfo", "request", "metadata"})
+_SCHEMES: Final = frozenset({"http", "https", "ftp", "ftps", "file"})
+
+
+def read_archive(source: WarcSource | CrawlPages, file: "File", writer: "PageWriter", out: "Attempt") -> None:
+    """Write every capture of an archive as a page, a drop with its reason or a quarantine entry.
+
+    Captures are response, resource, conversion and revisit records and whatever cannot be read; requests, metadata and
+    the archive's own description are none.
+    """
+    empty = True
+    with file.open() as stream, _places(source, out) as places:
+        for record in records(stream, source.max_page_bytes + _HTTP_HEADERS):
+            empty = False
+            if isinstance(record, Broken):
+                writer.quarantine("broken_record", record.error, storable(record.url), file.path, record.offset)
+                continue
+            if record.kind in _NO_CAPTURES:
+                continue
+            record.url = storable(record.url)
+            if places is not None:
+                places.write(
+                    {
+                        "url": record.url,
+                        "file": file.path,
+                        "offset": record.offset,
+                        "length": record.length,
+                        "fetched": record.fields.get("warc-date"),
+                    }
+                )
+            _capture(source, file.path, record, writer)
+    if empty:
+        writer.quarantine("empty_file", "the archive holds no record", "", file.path, 0)
+
+
+@contextmanager
+def _places(source: WarcSource | CrawlPages, out: "Attempt") -> Iterator[ParquetShard | None]:
+    if isinstance(source, CrawlPages):
+        with ParquetShard(out.path("places/part.parquet"), PLACES) as places:
+            yield places
+    else:
+        yield None
+
+
+def _capture(source: WarcSource | CrawlPages, file: str, record: Record, writer: "PageWriter") -> None:
+    offset = None if isinstance(source, CrawlPages) else record.offset
+    reason = _refused(source, record)
+    if reason:
+        writer.drop(reason, record.url, file, offset)
+        return
+    try:
+        content_type, body = _payload(record, source.max_page_bytes)
+        kind = kind_of(http.mime_type(content_type), body) if body else "empty_body"
+    except _StatusError as status:
+        writer.drop(f"status_{status}", record.url, file, offset)
+        return
+    except http.TooLargeError:
+        writer.drop("too_large", record.url, file, offset)
+        return
+    except http.ResponseError as error:
+        writer.quarantine("bad_response", str(error), record.url, file, offset, f"byte {record.offset}")
+        return
+    if kind not in ("html", "text"):
+        writer.drop(kind, record.url, file, offset)
+        return
+    writer.keep(
+        {
+            "url": record.url,
+            "source": source.name,
+            "kind": kind,
+            "content_type": storable(content_type)[:200],
+            "charset": "utf-8" if record.kind == "conversion" else http.charset(content_type),
+            "body": body,
+            "licence": source.licence,
+            "metadata": metadata_json(_metadata(source, record)),
+            "file": file,
+            "offset": offset,
+        }
+    )
+
+
+def _refused(source: WarcSource | CrawlPages, record: Record) -> str | None:
+    """Why a capture is left out before its bytes are looked at."""
+    if record.kind in ("revisit", "continuation"):
+        return record.kind
+    if record.kind not in ("response", "resource", "conversion"):
+        return "record_type_unknown"
+    scheme = record.url.partition(":")[0].lower()
+    if scheme not in _SCHEMES:
+        return "scheme_other" if record.url else "no_url"
+    if record.block is None:
+        return "too_large"
+    return None
+
+
+class _StatusError(Exception):
+    """A response that is not a 200."""
+
+
+def _payload(record: Record, limit: int) -> tuple[str, bytes]:
+    """Return the content type and the decoded body of a capture."""
+    block = record.block or b""
+    declared = record.fields.get("content-type", "")
+    is_http = record.kind == "response" and (
+        http.mime_type(declared) == "application/http" or urlsplit(record.url).scheme.startswith("http")
+    )
+    if not is_http or (record.arc and not block.startswith(b"HTTP/")):
+        if len(block) > limit:
+            raise http.TooLargeError
+        return declared, block
+    response = http.parse(block)
+    if response.status != 200:
+        raise _StatusError(response.status)
+    return response.headers.get("content-type", ""), http.decoded(response, limit)
+
+
+def _metadata(source: WarcSource | CrawlPages, record: Record) -> dict[str, Any]:
+    metadata = {}
+    if truncated := record.fields.get("warc-truncated"):
+        metadata["truncated"] = truncated
+    if isinstance(source, WarcSource) and (date := record.fields.get("warc-date")):
+        metadata["fetched"] = date
+    return metadata
