@@ -1,0 +1,85 @@
+"""What a training process is told: one JSON file, written by the task and read by every rank."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from infra.errors import DataError, MillraceError, UserError, WorkerDiedError
+from models.config import ExecutionConfig, TrainingConfig
+
+PROGRESS = "@progress "
+"""Lines of rank 0 that begin so carry a JSON object with `done` and `total` steps."""
+
+
+class Split(BaseModel):
+    """One split of the tokens artifact, its shards on local disk."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shards: list[Path]
+    tokens: int
+    bytes: int
+    """UTF-8 bytes of the split's text."""
+
+
+class Job(BaseModel):
+    """Everything that `python -m models.train` needs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    training: TrainingConfig
+    execution: ExecutionConfig
+    dtype: Literal["uint16", "uint32"]
+    vocab_size: int
+    eod: int
+    train: Split
+    validation: Split
+    token_bytes: Path
+    """.npy with the UTF-8 bytes that each token of the vocabulary stands for (none for special tokens)."""
+    config_digest: str
+    """Identity of the run: a checkpoint of another one is refused."""
+    tokenizer_digest: str
+    checkpoints: str
+    """Storage prefix for checkpoints (any fsspec URL)."""
+    scratch: Path
+    """Local folder that survives a kill: staged and fetched checkpoints, errors, the result."""
+    output: Path
+    """Local folder of the model artifact."""
+
+
+class Failure(BaseModel):
+    """Why a rank ended, as it says itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["user", "data", "memory", "infrastructure"]
+    rank: int
+    message: str
+
+    def error(self) -> MillraceError:
+        """Return the error to raise in the task, which decides whether the orchestrator tries again."""
+        if self.kind == "user":
+            return UserError(self.message)
+        if self.kind == "infrastructure":
+            return WorkerDiedError(f"pretrain: rank {self.rank}: {self.message}")
+        return DataError(self.message)
+
+
+_ORDER = ("user", "data", "memory", "infrastructure")
+
+
+def first_cause(scratch: Path) -> Failure | None:
+    """Return the failure that explains the others: peers of a rank that failed only report a broken connection."""
+    found = [Failure.model_validate_json(p.read_text()) for p in sorted(failure_folder(scratch).glob("rank-*.json"))]
+    return min(found, key=lambda f: (_ORDER.index(f.kind), f.rank), default=None)
+
+
+def failure_folder(scratch: Path) -> Path:
+    """Return where ranks say why they ended."""
+    return scratch / "failures"
+
+
+def result_file(scratch: Path) -> Path:
+    """Return where rank 0 writes its measurements when, and only when, the whole artifact is written."""
+    return scratch / "result.json"

@@ -1,0 +1,383 @@
+"""Train one model: what each rank of the process group runs.
+
+    python -m models.train JOB.json          under infra.launch.run_group, the deepspeed launcher or torchrun
+
+Reads the job, resumes from the newest complete checkpoint if there is one, trains, validates, and writes the model
+artifact.  A run that was killed and resumed ends in the same bytes as one that was not.  Why a rank failed is left
+in SCRATCH/failures; SCRATCH/result.json appears when everything has been written.
+"""
+
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infra.errors import DataError, UserError
+from infra.launch import usable_cores, watch_supervisor
+from infra.storage import Storage
+from models.config import plan_batch
+from models.job import PROGRESS, Failure, Job, failure_folder, result_file
+
+if TYPE_CHECKING:
+    from models.checkpoints import Checkpoint
+
+log = logging.getLogger(__name__)
+
+_PROGRESS_SECONDS = 1.0
+
+
+class Trainer:
+    """One rank of one training run."""
+
+    def __init__(self, job: Job) -> None:
+        import torch
+        import torch.distributed as dist
+
+        from models.checkpoints import Checkpoints
+        from models.data import TokenStream, TrainingData, TrainingOrder
+        from models.engine import Engine, initialise_processes, resolve_precision
+        from models.telemetry import Curve, Logs, Meter
+
+        self.job, training, execution = job, job.training, job.execution
+        self.rank, self.ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        if self.ranks != execution.ranks:
+            raise UserError(f"pretrain: execution.ranks={execution.ranks}, but the launcher started {self.ranks} processes")
+        self.threads = execution.threads or max(1, usable_cores() // self.ranks)
+        self.torch, self.dist = torch, dist
+        self.device = initialise_processes(execution, self.threads)
+        self.precision, self.precision_reason = resolve_precision(training.precision)
+        self.say("training in %s because %s", self.precision, self.precision_reason)
+        length = training.model.sequence_length
+        stream = TokenStream(job.train.shards, job.dtype)
+        order = TrainingOrder(tokens=len(stream), sequence_length=length, batch=training.batch, seed=training.seed)
+        self.micro, _ = plan_batch(batch=training.batch, ranks=self.ranks, micro_batch=execution.micro_batch)
+        self.data = TrainingData(stream, order, rank=self.rank, ranks=self.ranks, micro_batch=self.micro)
+        self.validation = TokenStream(job.validation.shards, job.dtype)
+        self.engine = Engine(
+            training, execution, vocab_size=job.vocab_size, precision=self.precision, device=self.device
+        )
+        # Under ZeRO-3 this rank holds parts only; the whole is the same number for every rank.
+        self.parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self.engine.model.parameters())
+        self.checkpoints = Checkpoints(Storage(job.checkpoints), job.scratch, execution.keep_checkpoints)
+        self.curve, self.meter = Curve(), Meter()
+        self.logs = Logs(job.output / "logs") if self.rank == 0 else None
+        self.next_step = 0
+        self._saved, self._said = time.monotonic(), 0.0
+
+    def say(self, message: str, *args: object) -> None:
+        """Log on one rank only."""
+        if self.rank == 0:
+            log.info(message, *args)
+
+    # --- resume and checkpoints
+
+    def resume(self) -> None:
+        """Restore the newest complete checkpoint, if there is one."""
+        found = self._broadcast(self._find_checkpoint() if self.rank == 0 else None)
+        if found is None:
+            self.say("no checkpoint in %s: training from the first step", self.job.checkpoints)
+            return
+        self._refuse_other_run(found)
+        from models.telemetry import Curve
+
+        self.engine.load(found.directory / "engine")
+        state = found.directory / "state"
+        mine = state / f"random-{self.rank:05d}.pt"
+        if mine.exists():  # at another world size there may be none, and training draws nothing at random
+            self.engine.set_random_state(self.torch.load(mine, weights_only=True))
+        self.curve = Curve.load(state / "curve.jsonl")
+        if self.logs is not None:
+            for row in self.curve.rows:
+                self.logs.row(row)
+        self.next_step = found.step
+        self.say("resumed after step %d of %d", found.step, self.job.training.steps)
+
+    def _find_checkpoint(self) -> "Checkpoint | None":
+        self.checkpoints.reset_staging()
+        return self.checkpoints.newest()
+
+    def _refuse_other_run(self, found: "Checkpoint") -> None:
+        about, job = found.about, self.job
+        for name, mine in (("config_digest", job.config_digest), ("tokenizer_digest", job.tokenizer_digest)):
+            if about[name] != mine:
+                raise UserError(
+                    f"pretrain: the checkpoint of step {found.step} in {job.checkpoints} belongs to another run "
+                    f"({name} {about[name][:12]}, here {mine[:12]}); remove that folder to start from the beginning"
+                )
+        then = (about["ranks"], about["zero_stage"])
+        now = (self.ranks, job.execution.zero_stage)
+        portable = then[1] == now[1] == 0  # stage 0 keeps whole tensors on each rank
+        if then != now and not portable:
+            raise UserError(
+                f"pretrain: the checkpoint of step {found.step} was written by ranks={then[0]} with zero_stage={then[1]} "
+                f"and cannot be cut anew for ranks={now[0]} with zero_stage={now[1]}; go on with the former, or remove "
+                f"{job.checkpoints}/checkpoints to start from the beginning"
+            )
+        if about["precision"] != self.precision:
+            raise UserError(
+                f"pretrain: the checkpoint of step {found.step} was trained in {about['precision']}, this machine "
+                f"resolves precision=auto to {self.precision}; set pretrain.precision={about['precision']}"
+            )
+        if about["threads"] != self.threads:
+            log.warning(
+                "resuming with %d threads what was trained with %d: sums may differ in the last bit",
+                self.threads,
+                about["threads"],
+            )
+
+    def maybe_checkpoint(self) -> None:
+        """Make a checkpoint if one is due; rank 0 decides for all."""
+        execution = self.job.execution
+        if self.next_step % execution.checkpoint_every or self.next_step == self.job.training.steps:
+            return
+        due = time.monotonic() - self._saved >= execution.checkpoint_seconds
+        if self._broadcast(due):
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Stage the state of all ranks, then publish it in the background."""
+        if self.rank == 0:
+            self.checkpoints.wait()  # the staging folder holds one checkpoint at a time
+        self.dist.barrier()
+        staged = self.checkpoints.staging(self.next_step)
+        (staged / "state").mkdir(parents=True, exist_ok=True)
+        self.engine.save(staged / "engine")
+        self.torch.save(self.engine.random_state(), staged / "state" / f"random-{self.rank:05d}.pt")
+        if self.rank == 0:
+            self.curve.save(staged / "state" / "curve.jsonl")
+        self.dist.barrier()
+        if self.rank == 0:
+            about = {
+                "config_digest": self.job.config_digest,
+                "tokenizer_digest": self.job.tokenizer_digest,
+                "ranks": self.ranks,
+                "zero_stage": self.job.execution.zero_stage,
+                "precision": self.precision,
+                "threads": self.threads,
+                "torch": str(self.torch.__version__),
+            }
+            self.checkpoints.publish(self.next_step, about)
+        self._saved = time.monotonic()
+
+    def _broadcast(self, value: Any) -> Any:
+        if self.ranks == 1:
+            return value
+        holder = [value]
+        self.dist.broadcast_object_list(holder, src=0)
+        return holder[0]
+
+    def _sum(self, values: list[float]) -> list[float]:
+        if self.ranks == 1:
+            return values
+        tensor = self.torch.tensor(values, dtype=self.torch.float64, device=self.device)
+        self.dist.all_reduce(tensor)
+        return [float(v) for v in tensor.tolist()]
+
+    # --- the loop
+
+    def train(self) -> None:
+        """Train from where the run is to its last step."""
+        steps = self.job.training.steps
+        while self.next_step < steps:
+            self.train_step()
+            self.maybe_checkpoint()
+            self._progress()
+
+    def train_step(self) -> None:
+        """Take one step, validate if it is time, and note both in the curve."""
+        from models.schedule import learning_rate_fraction
+
+        training = self.job.training
+        step = self.next_step
+        started = time.perf_counter()
+        batches = [self.torch.from_numpy(b).to(self.device) for b in self.data.step(step)]
+        waited = time.perf_counter() - started
+        fraction = learning_rate_fraction(training.schedule, step=step, steps=training.steps)
+        loss, norm = self.engine.step(batches, fraction)
+        loss = self._sum([loss])[0] / self.ranks
+        tokens = training.batch * training.model.sequence_length
+        self.meter.step(seconds=time.perf_counter() - started, data_seconds=waited, tokens=tokens)
+        self.next_step = done = step + 1
+        if norm is None:
+            self._bad_step(done, loss)
+        last = done == training.steps
+        validate = last or (training.validate_every > 0 and done % training.validate_every == 0)
+        if not validate and done % training.curve_every:
+            return
+        row: dict[str, float | int | None] = {
+            "step": done,
+            "tokens": done * tokens,
+            "loss": loss if norm is not None else None,
+            "learning_rate": training.optimizer.learning_rate * fraction,
+            "gradient_norm": norm,
+        }
+        if validate:
+            row["validation_loss"], row["validation_bits_per_byte"] = self.validate(whole=last)
+        self.curve.add(**row)
+        if self.logs is not None:
+            self.logs.row(row)
+            self.logs.throughput(done, self.meter)
+
+    def _bad_step(self, step: int, loss: float) -> None:
+        bad, most = self.engine.bad_steps, self.job.training.max_bad_steps
+        self.say("step %d skipped: its loss %s or gradient is not finite (%d of at most %d)", step, loss, bad, most)
+        if bad > most:
+            raise DataError(
+                f"pretrain: {bad} steps up to step {step} had a non-finite loss or gradient, more than "
+                f"max_bad_steps={most}; use a lower learning rate (now {self.job.training.optimizer.learning_rate:g}), "
+                "a longer warm-up or qk_norm"
+            )
+
+    def validate(self, *, whole: bool) -> tuple[float, float]:
+        """Return nats a token and bits a byte over the validation split, or the prefix of it that the recipe names."""
+        import math
+
+        from models.data import validation_batches
+        from models.transformer import IGNORE
+
+        prefix = self.job.training.validation_tokens
+        tokens = self.job.validation.tokens if whole or prefix is None else min(prefix, self.job.validation.tokens)
+        batches = validation_batches(
+            self.validation,
+            tokens=tokens,
+            eod=self.job.eod,
+            sequence_length=self.job.training.model.sequence_length,
+            batch=self.micro,
+            ignore=IGNORE,
+        )
+        nats = 0.0
+        # Every rank runs every round (ZeRO-3 gathers in each), but its own batch of the round only.
+        for i, (inputs, targets) in enumerate(batches):
+            if i % self.ranks == self.rank:
+                nats += self._summed(inputs, targets)
+        rounds = -(-tokens // (self.micro * self.job.training.model.sequence_length))
+        if rounds % self.ranks and self.rank >= rounds % self.ranks:
+            self._summed(inputs, targets)
+        nats = self._sum([nats])[0]
+        return nats / tokens, nats / math.log(2) / self._validation_bytes(tokens)
+
+    def _summed(self, inputs: Any, targets: Any) -> float:
+        move = lambda array: self.torch.from_numpy(array).to(self.device)  # noqa: E731
+        return self.engine.summed_loss(move(inputs), move(targets))
+
+    def _validation_bytes(self, tokens: int) -> int:
+        import numpy as np
+
+        if tokens == self.job.validation.tokens:
+            return self.job.validation.bytes
+        return int(np.load(self.job.token_bytes)[self.validation.read(0, tokens)].sum())
+
+    def _progress(self) -> None:
+        if self.rank == 0 and time.monotonic() - self._said >= _PROGRESS_SECONDS:
+            self._said = time.monotonic()
+            sys.stdout.write(f"{PROGRESS}{json.dumps({'done': self.next_step, 'total': self.job.training.steps})}\n")
+            sys.stdout.flush()
+
+    # --- the artifact
+
+    def finish(self) -> None:
+        """Write the model artifact, then the measurements that say it is whole."""
+        weights = self.engine.full_weights()
+        if self.rank == 0:
+            self.checkpoints.wait()
+            self._write(weights)
+        self.dist.barrier()
+
+    def _write(self, weights: dict[str, Any]) -> None:
+        from safetensors.torch import save_file
+
+        from models.telemetry import flops_per_token, peak_flops
+
+        job, out = self.job, self.job.output
+        model = job.training.model
+        save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+        config = {"architecture": "decoder", "vocab_size": job.vocab_size, "eod": job.eod, "model": model.model_dump()}
+        _write_json(out / "config.json", config)
+        self.curve.save(out / "curve.jsonl")
+        last = self.curve.rows[-1]
+        training = {
+            "parameters": self.parameters,
+            "steps": job.training.steps,
+            "tokens": job.training.steps * job.training.batch * model.sequence_length,
+            "bad_steps": self.engine.bad_steps,
+            "precision": self.precision,
+            "tokenizer": job.tokenizer_digest,
+            "validation_loss": last["validation_loss"],
+            "validation_bits_per_byte": last["validation_bits_per_byte"],
+        }
+        _write_json(out / "training.json", training)
+        assert self.logs is not None
+        self.logs.close()
+        rate = self.meter.tokens_per_second
+        cuda = self.device.type == "cuda"
+        device = self.torch.cuda.get_device_name() if cuda else "CPU"
+        peak = peak_flops(device)
+        flops = flops_per_token(model, parameters=self.parameters, vocab_size=job.vocab_size)
+        _write_json(
+            result_file(job.scratch),
+            {
+                **training,
+                "tokens_per_second": rate,
+                "mfu": rate * flops / (peak * self.ranks) if peak and rate else None,
+                "mfu_reason": None if peak else f"no peak FLOP/s is known for {device}",
+                "device": device,
+                "precision_reason": self.precision_reason,
+                "threads": self.threads,
+                "ranks": self.ranks,
+                "training_seconds": self.meter.seconds,
+                "data_wait_share": self.meter.data_seconds / self.meter.seconds if self.meter.seconds else None,
+            },
+        )
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+    temporary.replace(path)
+
+
+def _failure(exc: BaseException, rank: int) -> Failure:
+    """Say what kind of failure it is: that decides whether the orchestrator tries again."""
+    text = " ".join(str(exc).split()) or type(exc).__name__
+    if isinstance(exc, UserError):
+        return Failure(kind="user", rank=rank, message=text)
+    if isinstance(exc, DataError):
+        return Failure(kind="data", rank=rank, message=text)
+    out_of_memory = isinstance(exc, MemoryError) or type(exc).__name__ == "OutOfMemoryError"
+    if out_of_memory or "can't allocate memory" in text or "out of memory" in text.lower():
+        text = f"pretrain: out of memory ({text[:200]}); use a smaller execution.micro_batch, which keeps the batch"
+        return Failure(kind="memory", rank=rank, message=text)
+    return Failure(kind="infrastructure", rank=rank, message=f"{type(exc).__name__}: {text[:500]}")
+
+
+def main(argv: list[str]) -> int:
+    """Run the job in the file that the one argument names; returns the exit status."""
+    watch_supervisor()
+    rank = int(os.environ.get("RANK", "0"))
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s %(levelname)s rank {rank}: %(message)s"
+    )
+    job = Job.model_validate_json(Path(argv[0]).read_bytes())
+    try:
+        trainer = Trainer(job)
+        trainer.resume()
+        trainer.train()
+        trainer.finish()
+    except Exception as exc:
+        traceback.print_exc()
+        failure_folder(job.scratch).mkdir(parents=True, exist_ok=True)
+        path = failure_folder(job.scratch) / f"rank-{rank:05d}.json"
+        path.write_text(_failure(exc, rank).model_dump_json())
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # the process group's threads now and then abort an orderly exit after all work is done

@@ -1,0 +1,178 @@
+"""pretrain: a language model from the tokens, trained by a process group that cannot outlive this step.
+
+model.safetensors  all weights, fp32          config.json     the network's shape
+training.json      final numbers              curve.jsonl     loss, learning rate, gradient norm, validation by step
+tokenizer.json …   copied in                  logs/           TensorBoard, throughput, the ranks' log (not content)
+
+The work itself is `python -m models.train` (models/train.py).  Here its inputs are fetched and checked, the group is
+started and supervised, and why it failed becomes an error that says whether trying again can help.  Checkpoints go to
+the attempt's partial storage, so the step goes on where a killed one stopped, on any machine.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import numpy as np
+from pydantic import model_validator
+
+from infra.artifacts import Artifact, Attempt, Counters
+from infra.canonical import digest_of
+from infra.errors import UserError, WorkerDiedError
+from infra.launch import run_group, usable_cores
+from infra.steps import Execution, StepConfig, step
+from models.config import ExecutionConfig, TrainingConfig, check_execution
+from models.job import PROGRESS, Job, Split, failure_folder, first_cause, result_file
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_METRICS = (
+    "tokens_per_second", "mfu", "mfu_reason", "device", "precision_reason", "threads", "ranks", "training_seconds",
+    "data_wait_share",
+)  # fmt: skip
+_LAST_LINES = 15
+
+
+class PretrainConfig(TrainingConfig, StepConfig):
+    """What is trained, and (under `execution`) how; only the former is part of the model's identity."""
+
+    execution: Annotated[ExecutionConfig, Execution] = ExecutionConfig()
+    """Ranks, ZeRO stage, micro-batch, checkpoints: they change the order of floating-point sums (curves agree within
+    1e-3), never what is computed."""
+
+    @model_validator(mode="after")
+    def _can_run(self) -> Self:
+        problems = check_execution(self, self.execution)
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+@step("pretrain", version=VERSION, timeout_seconds=None)
+def pretrain(cfg: PretrainConfig, tokens: Artifact, tokenizer: Artifact, out: Attempt) -> Counters:
+    """Train on train/ of the tokens, validate on validation/; raises UserError, DataError or WorkerDiedError."""
+    job = make_job(cfg, tokens, tokenizer, out)
+    result_file(job.scratch).unlink(missing_ok=True)
+    shutil.rmtree(failure_folder(job.scratch), ignore_errors=True)
+    job_file = job.scratch / "job.json"
+    job_file.write_text(job.model_dump_json(indent=1))
+    report = _Lines(out.path("logs/ranks.log"), out.progress)
+    try:
+        status = run_group(
+            ["-m", "models.train", str(job_file)],
+            ranks=cfg.execution.ranks,
+            launcher=cfg.execution.launcher,
+            env={"OMP_NUM_THREADS": str(cfg.execution.threads or max(1, usable_cores() // cfg.execution.ranks))},
+            on_line=report.take,
+        )
+    finally:
+        report.close()
+    result = _result(job, status, report)
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(tokenizer.file(name).local(), out.path(name))
+    return Counters(
+        documents_in=1,
+        documents_out=1,
+        values={name: result[name] for name in ("parameters", "steps", "tokens", "bad_steps")},
+        metrics={name: result[name] for name in (*_METRICS, "validation_loss", "validation_bits_per_byte", "precision")},
+    )
+
+
+def make_job(cfg: PretrainConfig, tokens: Artifact, tokenizer: Artifact, out: Attempt) -> Job:
+    """Fetch the inputs and return what the ranks are told; raises UserError if the inputs do not belong together."""
+    index = json.loads(tokens.file("index.json").local().read_bytes())
+    if index["tokenizer"] != tokenizer.content:
+        raise UserError(
+            f"pretrain: the tokens were made with tokenizer {index['tokenizer'][:12]}, this one is "
+            f"{tokenizer.content[:12]}; make the tokens again with it"
+        )
+    table = token_bytes(tokenizer.file("tokenizer.json").local())
+    if len(table) > index["vocab_size"]:
+        raise UserError(
+            f"pretrain: the tokenizer has {len(table)} tokens, the tokens' index says vocab_size={index['vocab_size']}"
+        )
+    table_file = out.scratch / "token_bytes.npy"
+    np.save(table_file, np.pad(table, (0, index["vocab_size"] - len(table))))
+    training = TrainingConfig.model_validate({name: getattr(cfg, name) for name in TrainingConfig.model_fields})
+    return Job(
+        training=training,
+        execution=cfg.execution,
+        dtype=index["dtype"],
+        vocab_size=index["vocab_size"],
+        eod=index["eod"],
+        train=_split("train", index, tokens),
+        validation=_split("validation", index, tokens),
+        token_bytes=table_file,
+        config_digest=digest_of({"config": cfg.identity(), "tokens": tokens.content, "version": VERSION}),
+        tokenizer_digest=tokenizer.content,
+        checkpoints=out.partial.uri(""),
+        scratch=out.scratch,
+        output=out.directory,
+    )
+
+
+def _split(name: str, index: dict[str, Any], tokens: Artifact) -> Split:
+    counts = index["splits"][name]
+    shards = [f.local().resolve() for f in tokens.files(name) if f.path.endswith(".bin")]
+    if not counts["tokens"]:
+        raise UserError(f"pretrain: the {name} split has no tokens; raise split.validation_fraction or use more text")
+    return Split(shards=shards, tokens=counts["tokens"], bytes=counts["bytes"])
+
+
+def token_bytes(tokenizer_json: Path) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return, for each token id, how many UTF-8 bytes of text it stands for: none for a special token."""
+    spec = json.loads(tokenizer_json.read_bytes())
+    special = {t["id"] for t in spec["added_tokens"] if t["special"]}
+    vocabulary = {**spec["model"]["vocab"], **{t["content"]: t["id"] for t in spec["added_tokens"]}}
+    # A byte-level vocabulary writes each byte as one character; any other writes the text itself.
+    of_bytes = (spec["decoder"] or {}).get("type") == "ByteLevel"
+    table = np.zeros(max(vocabulary.values()) + 1, dtype=np.int64)
+    for text, number in vocabulary.items():
+        if number not in special:
+            table[number] = len(text) if of_bytes else len(text.encode())
+    return table
+
+
+def _result(job: Job, status: int, report: "_Lines") -> dict[str, Any]:
+    """Return the measurements of a finished run; raises what explains one that is not finished.
+
+    The result file, not the exit status, is the evidence: a rank may still abort on its way out when all is written.
+    """
+    if result_file(job.scratch).exists():
+        result: dict[str, Any] = json.loads(result_file(job.scratch).read_bytes())
+        return result
+    cause = first_cause(job.scratch)
+    if cause is None:
+        raise WorkerDiedError(f"pretrain: the process group ended with status {status}; {report.last()}")
+    raise cause.error()
+
+
+class _Lines:
+    """What the ranks write: progress goes to the attempt, the rest to a log file, the last of it into errors."""
+
+    def __init__(self, path: Path, progress: Callable[[int, int | None, str], None]) -> None:
+        self._stream, self._progress, self._tail = path.open("a"), progress, list[str]()
+
+    def take(self, line: str) -> None:
+        """Handle one line."""
+        if line.startswith(PROGRESS):
+            now = json.loads(line.removeprefix(PROGRESS))
+            self._progress(now["done"], now["total"], "steps")
+            return
+        self._stream.write(line + "\n")
+        self._stream.flush()
+        self._tail = [*self._tail[1 - _LAST_LINES :], line]
+        log.debug("%s", line)
+
+    def last(self) -> str:
+        """Return the last lines."""
+        return "last lines of its log: " + " | ".join(self._tail)
+
+    def close(self) -> None:
+        """Close the log file."""
+        self._stream.close()
