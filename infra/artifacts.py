@@ -535,6 +535,7 @@ class ArtifactStore:
 
     def _commit(self, claim: Claim, files: list[File], shards: list[str], counters: Counters, work: Work) -> Artifact:
         identity = claim.identity
+        price = settings().core_hour_price
         manifest = Manifest(
             step=identity.step,
             version=identity.version,
@@ -549,6 +550,7 @@ class ArtifactStore:
             seconds=round(work.seconds, 3),
             cpu_seconds=round(work.cpu_seconds, 3),
             peak_memory_bytes=work.peak_memory_bytes,
+            cost=None if price is None else round(work.cpu_seconds / 3600 * price, 6),
             packages=package_versions(),
             git_revision=git_revision(),
             created=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -562,7 +564,7 @@ class ArtifactStore:
         shutil.rmtree(claim.attempt.scratch.parent, ignore_errors=True)
         return published
 
-    def forget_attempts(self, artifact: Artifact) -> None:
+    def withdraw(self, artifact: Artifact) -> None:
         """Remove the manifest (the commit point) of an artifact and of its shards, so that it is built again."""
         for shard in artifact.manifest.shards:
             self.storage.delete(self._at(f"{artifact.step}{SHARD_SUFFIX}", shard))

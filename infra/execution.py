@@ -163,6 +163,7 @@ class StepRunner:
         self.records: list[StepRecord] = []
         self.started: Callable[[str], None] = lambda step: None
         self.finished: Callable[[StepRecord], None] = lambda record: None
+        self._forced: set[str] = set()
         self._resolved: dict[str, Artifact] = {}
         self._from_reached = self.options.from_step is None
         self._stopped = False
@@ -229,6 +230,19 @@ class StepRunner:
             )
         return found
 
+    def reusable(self, step: Step[Any, ...], cfg: Any, inputs: Inputs) -> Artifact | None:
+        """Return the published artifact unless `--force` names the step; then take it back, once."""
+        if step.name not in self.options.force:
+            return self.cached(step, cfg, inputs)
+        identity = step.identity(cfg, inputs)
+        published = self.store.lookup(identity)
+        if identity.digest in self._forced:
+            return published
+        self._forced.add(identity.digest)
+        if published is not None:
+            self.store.withdraw(published)
+        return None
+
 
 class LocalRunner(StepRunner):
     """Runs steps with a Builder and without Prefect: for tests, benchmarks and notebooks."""
@@ -239,7 +253,7 @@ class LocalRunner(StepRunner):
 
     def build(self, step: Step[Any, ...], cfg: Any, inputs: Inputs, record: StepRecord) -> Artifact:
         """Build shards one after the other."""
-        if (found := self.cached(step, cfg, inputs)) is not None:
+        if (found := self.reusable(step, cfg, inputs)) is not None:
             record.state, record.why = "cached", "published before"
             return found
         if not step.shards:

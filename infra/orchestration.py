@@ -99,7 +99,6 @@ class PrefectRunner(StepRunner):
         self.settings = settings
         self.workers = workers
         self.listener = listener
-        self._forced: set[str] = set()
 
     def build(self, step: Step[Any, ...], cfg: Any, inputs: Inputs, record: StepRecord) -> Artifact:
         """Run the step's task; a transient error is retried in it, everything else ends the flow."""
@@ -112,7 +111,7 @@ class PrefectRunner(StepRunner):
         builder = Builder(self.store, self.workers, listen)
 
         def body() -> State[Any]:
-            if (found := self._cached_or_forced(step, cfg, inputs)) is not None:
+            if (found := self.reusable(step, cfg, inputs)) is not None:
                 record.state, record.why = "cached", "published before"
                 return Completed(name="Cached", message=found.uri, data=found)
             record.why = self._why(step, cfg, inputs)
@@ -126,18 +125,6 @@ class PrefectRunner(StepRunner):
         state = make_task(step.name, body, self.settings)(return_state=True)
         made: Artifact = state.result(raise_on_failure=True)
         return made
-
-    def _cached_or_forced(self, step: Step[Any, ...], cfg: Any, inputs: Inputs) -> Artifact | None:
-        identity = step.identity(cfg, inputs)
-        if step.name in self.options.force and identity.digest not in self._forced:
-            old = self.store.lookup(identity)
-            self._forced.add(identity.digest)
-            if old is not None:
-                self.store.forget_attempts(old)
-            return None
-        if identity.digest in self._forced:
-            return self.store.lookup(identity)
-        return self.cached(step, cfg, inputs)
 
     def _why(self, step: Step[Any, ...], cfg: Any, inputs: Inputs) -> str:
         if step.name in self.options.force:

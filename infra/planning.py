@@ -56,8 +56,8 @@ class Planner(StepRunner):
         candidates = self._all(identity.step)
         if not candidates:
             return "never built here"
-        reasons = [differences(artifact, identity) for artifact in reversed(candidates)]
-        return "; ".join(min(reasons, key=lambda causes: len(causes))) or "not published"
+        reasons: list[list[str]] = [differences(artifact, identity) for artifact in reversed(candidates)]
+        return "; ".join(sorted(reasons, key=len)[0]) or "not published"
 
     def _estimate(self, step: str) -> None:
         if history := self._all(step):

@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     """How often a task is tried again after a transient error."""
     retry_seconds: float = Field(default=2.0, gt=0)
     """Delay before the first retry in seconds; doubled each time, with jitter."""
+    core_hour_price: float | None = Field(default=None, ge=0)
+    """Price of one core for one hour, in any currency; manifests then record what their CPU time cost."""
     port: int = Field(default=4200, ge=1, le=65535)
     """Port of the Prefect server that `millrace up` starts."""
 

@@ -38,6 +38,7 @@ def _filesystem(url: str, pid: int) -> tuple[fsspec.AbstractFileSystem, str]:
     options: dict[str, Any] = {}
     if protocol in ("s3", "s3a"):
         options = {
+            "skip_instance_cache": True,  # fsspec's own cache knows nothing of the AWS variables; ours is below
             "use_listings_cache": False,  # a stale listing would hide what another worker has published
             "config_kwargs": {
                 "connect_timeout": 5,

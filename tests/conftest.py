@@ -50,9 +50,10 @@ def isolated(
 
 
 def _forget_settings() -> None:
-    module = sys.modules.get("infra.settings")
-    if module:
-        module.settings.cache_clear()
+    if settings := sys.modules.get("infra.settings"):
+        settings.settings.cache_clear()
+    if storage := sys.modules.get("infra.storage"):
+        storage._filesystem.cache_clear()
 
 
 @pytest.fixture(scope="session")
