@@ -63,8 +63,8 @@ class Recipe(BaseModel):
     """Thresholds over the signals; null keeps every document."""
     dedup: DedupConfig | None = DedupConfig()
     """Exact and near duplicates; null keeps them."""
-    split: SplitConfig = SplitConfig()
-    tokenizer: TokenizerConfig = TokenizerConfig()
+    split: SplitConfig
+    tokenizer: TokenizerConfig
     tokens: TokensConfig = TokensConfig()
     pretrain: PretrainConfig
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -129,7 +129,7 @@ def _read(recipe: str) -> dict[str, Any]:
             raise UserError(f"recipe {recipe}: cannot be read ({exc})") from exc
     else:
         raise UserError(
-            f"recipe {recipe}: no shipped recipe of that name ({', '.join(shipped())}); give one of them or a .yaml path"
+            f"recipe {recipe}: no such recipe; Millrace ships {', '.join(shipped())}; for your own give a .yaml path"
         )
     try:
         data = yaml.safe_load(text)
