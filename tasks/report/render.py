@@ -117,7 +117,7 @@ def tiles(run: RunReport) -> list[tuple[str, str, str]]:
         found.append(("Bits a byte, held out", f"{bits:.3f}", f"gzip -9: {gzip:.3f}" if gzip is not None else ""))
     cached = sum(row.state == "cached" for row in run.steps)
     ran = sum(row.state == "ran" for row in run.steps)
-    found.append(("Time", duration(run.seconds), f"{ran} steps ran, {cached} cached"))
+    found.append(("Time", duration(run.seconds), f"{ran} {'step' if ran == 1 else 'steps'} ran, {cached} cached"))
     return found
 
 
