@@ -1,0 +1,106 @@
+"""`kill -9` at any moment, then the same command: nothing lost, nothing done twice, the same bytes at the end."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.running import World, digests, states, write_corpus
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> tuple[list[tuple[str, str]], Path]:
+    """The digests that an undisturbed run of the tiny recipe ends with, and its corpus."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write_corpus(folder / "corpus")
+    world = World(folder, {"PREFECT_API_URL": prefect_server})
+    return digests(world.summary(world.recipe())), folder / "corpus"
+
+
+@pytest.fixture
+def world(tmp_path: Path, prefect_server: str, undisturbed: tuple[list[tuple[str, str]], Path]) -> World:
+    (tmp_path / "corpus").symlink_to(undisturbed[1])
+    return World(tmp_path, {"PREFECT_API_URL": prefect_server})
+
+
+def _building(world: World, step: str) -> bool:
+    """Whether somebody holds a lease on an artifact of `step` that is not published."""
+    folders = (world.folder / ".millrace" / "artifacts").glob(f"{step}/*")
+    return any((f / "lease" / "000001.json").exists() and not (f / "manifest.json").exists() for f in folders)
+
+
+def _checkpointed(world: World, step: str) -> bool:
+    return any((world.folder / ".millrace" / "artifacts").glob(f"{step}/*/partial/**/complete.json"))
+
+
+PLACES: dict[str, tuple[Callable[[World, str], bool], str]] = {
+    "ingest": (_building, "ingest.shard"),
+    "annotate": (_building, "annotate.shard"),
+    "dedup": (_building, "dedup"),
+    "tokens": (_building, "tokens"),
+    "pretrain": (_checkpointed, "pretrain"),
+    "evaluate": (_building, "evaluate"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_killed_run_ends_as_an_undisturbed_one(
+    place: str, world: World, undisturbed: tuple[list[tuple[str, str]], Path]
+) -> None:
+    reached, step = PLACES[place]
+    recipe = world.recipe()
+    process = world.start("run", recipe)
+    end = time.monotonic() + 180
+    while not reached(world, step):
+        assert process.poll() is None, f"ended before {place}: {process.communicate()[1][-2000:]}"
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = _published(world)
+
+    summary = world.summary(recipe)
+
+    assert digests(summary) == undisturbed[0]
+    after = _published(world)
+    for artifact, attempt in before.items():
+        assert after[artifact] == attempt, f"{artifact} was built again"
+    if place == "pretrain":
+        assert states(summary)["tokens"] == "cached"
+        log = "".join(p.read_text() for p in _attempts(world, "pretrain", "logs/ranks.log"))
+        assert "resum" in log.lower()
+
+
+def _published(world: World) -> dict[str, str]:
+    manifests = (world.folder / ".millrace" / "artifacts").glob("*/*/manifest.json")
+    return {f"{p.parts[-3]}/{p.parts[-2]}": p.read_text() for p in manifests}
+
+
+def _attempts(world: World, step: str, name: str) -> list[Path]:
+    return sorted((world.folder / ".millrace" / "artifacts" / step).glob(f"*/attempt-*/{name}"))
+
+
+def test_two_runs_at_once_publish_each_artifact_once(world: World, undisturbed: Any) -> None:
+    recipe = world.recipe()
+    both = [world.start("run", recipe, "--json") for _ in range(2)]
+    import json
+
+    ended = [process.communicate(timeout=300) for process in both]
+    for process, (_, err) in zip(both, ended, strict=True):
+        assert process.returncode == 0, err[-3000:]
+    summaries = [json.loads(out) for out, _ in ended]
+    assert [digests(s) for s in summaries] == [undisturbed[0]] * 2
+    for step in {name for name, _ in undisturbed[0]}:
+        ran = [s for s in summaries if states(s)[step] == "ran"]
+        if step in ("tokenizer", "tokens", "pretrain", "evaluate", "dedup"):
+            assert len(ran) <= 1, f"{step} was built twice"
+    artifacts = world.folder / ".millrace" / "artifacts"
+    for manifest in artifacts.glob("*/*/manifest.json"):
+        attempts = [p for p in manifest.parent.glob("attempt-*") if any(q.is_file() for q in p.rglob("*"))]
+        assert len(attempts) <= 1, f"{manifest.parent} was built {len(attempts)} times"

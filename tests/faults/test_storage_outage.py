@@ -1,0 +1,78 @@
+"""Object storage that misbehaves: survived for a while, and never mistaken for an empty store."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.artifacts import ArtifactStore
+from tests.faults.s3_proxy import Proxy, proxy
+from tests.running import World, digests, states, write_corpus
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def wire(moto_server: str) -> Iterator[Proxy]:
+    with proxy(moto_server) as server:
+        yield server
+
+
+@pytest.fixture
+def world(tmp_path: Path, prefect_server: str, wire: Proxy, s3_bucket: str) -> World:
+    write_corpus(tmp_path / "corpus", files=3, each=8)
+    return World(
+        tmp_path,
+        {
+            "PREFECT_API_URL": prefect_server,
+            "MILLRACE_STORAGE": f"{s3_bucket}/store",
+            "AWS_ENDPOINT_URL": wire.url,
+            "MILLRACE_RETRY_SECONDS": "1",
+        },
+    )
+
+
+def test_the_same_recipe_gives_the_same_digests_on_s3_and_on_local_files(world: World) -> None:
+    remote = world.summary(world.recipe())
+    assert all(step["uri"].startswith("s3://") for step in remote["steps"])
+    world.environment.pop("MILLRACE_STORAGE")
+    assert digests(world.summary(world.recipe())) == digests(remote)
+
+
+def test_storage_that_answers_503_for_a_while_is_survived(world: World, wire: Proxy) -> None:
+    def disturb() -> None:
+        while len(wire.puts) < 3:
+            time.sleep(0.05)
+        for _ in range(2):
+            wire.mode = "503"
+            time.sleep(5)
+            wire.mode = "up"
+            time.sleep(2)
+
+    thread = threading.Thread(target=disturb, daemon=True)
+    thread.start()
+    summary = world.summary(world.recipe(), "--until", "split")
+    thread.join()
+    assert wire.failures > 0
+    assert states(summary)["split"] == "ran"
+
+
+def test_storage_that_is_down_fails_the_run_and_recomputes_nothing(
+    world: World, wire: Proxy, s3_bucket: str, moto_server: str
+) -> None:
+    recipe = world.recipe()
+    world.run("run", recipe, "--until", "split")
+    before = {a.digest: a.manifest.attempt for a in ArtifactStore(f"{s3_bucket}/store").published()}
+    wire.puts.clear()
+    wire.mode = "down"
+    world.environment |= {"MILLRACE_RETRIES": "1", "AWS_MAX_ATTEMPTS": "1"}
+    failed = world.run("run", recipe, "--until", "split", status=None)
+    assert failed.returncode != 0
+    assert "Traceback" not in failed.stderr
+    assert wire.puts == []
+    wire.mode = "up"
+    summary = world.summary(recipe, "--until", "split")
+    assert set(states(summary).values()) == {"cached"}
+    assert {a.digest: a.manifest.attempt for a in ArtifactStore(f"{s3_bucket}/store").published()} == before

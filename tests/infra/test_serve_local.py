@@ -1,0 +1,146 @@
+"""`millrace up`: a Prefect server with deployments and a worker on this machine, and nothing left when it ends."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from infra.errors import UserError
+from infra.serve_local import up
+from infra.settings import Settings
+
+FLOW = """
+import os, subprocess, sys, time
+from prefect import flow
+
+@flow
+def work(seconds: float = 0):
+    with open("worked-here", "w") as file:
+        file.write(os.environ["PREFECT_API_URL"])
+    if seconds:
+        subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"]).wait()
+"""
+DEPLOYMENTS = """
+pull:
+  - prefect.deployments.steps.set_working_directory:
+      directory: "{{ $PWD }}"
+deployments:
+  - name: toy
+    entrypoint: millrace_toy.work
+    work_pool: {name: millrace}
+    schedules: [{slug: nightly, cron: "0 3 * * *", timezone: UTC}]
+"""
+UP = """
+from pathlib import Path
+from infra.serve_local import up
+from infra.settings import settings
+up(settings(), prefect_file=Path("prefect.yaml").resolve())
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 90.0) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if what():
+                return
+        except OSError:
+            pass  # not up yet
+        time.sleep(0.3)
+    raise AssertionError(f"waited {seconds} s in vain")
+
+
+class Server:
+    """`millrace up` in a process of its own, on a toy deployment."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "millrace_toy.py").write_text(FLOW)
+        (folder / "prefect.yaml").write_text(DEPLOYMENTS)
+        self.port = free_port()
+        self.environment = {**os.environ, "PYTHONPATH": str(folder), "MILLRACE_PORT": str(self.port)}
+        self.process = subprocess.Popen([sys.executable, "-c", UP], cwd=folder, env=self.environment)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        url = f"http://127.0.0.1:{self.port}/api/{path}"
+        request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.load(response)
+
+    def deployed(self) -> list[str]:
+        assert self.process.poll() is None, "it ended by itself"
+        return [found["name"] for found in self.post("deployments/filter", {})]
+
+    def states(self) -> list[str]:
+        return [run["state_type"] for run in self.post("flow_runs/filter", {})]
+
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    started = Server(Path.cwd())
+    try:
+        wait_for(started.deployed)
+        yield started
+    finally:
+        started.process.terminate()
+        started.process.wait(timeout=60)
+
+
+@pytest.mark.slow
+def test_a_deployment_runs_where_the_worker_was_started_and_its_schedule_fires(server: Server) -> None:
+    command = [sys.executable, "-m", "prefect", "deployment", "run", "work/toy", "--watch"]
+    environment = {**server.environment, "PREFECT_API_URL": f"http://127.0.0.1:{server.port}/api"}
+    subprocess.run(command, env=environment, check=True, timeout=120, stdout=subprocess.DEVNULL)
+    assert f":{server.port}/" in Path("worked-here").read_text()
+    wait_for(lambda: server.states().count("SCHEDULED") == 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_when_it_ends(server: Server, how: signal.Signals) -> None:
+    command = [sys.executable, "-m", "prefect", "deployment", "run", "work/toy", "-p", "seconds=300"]
+    environment = {**server.environment, "PREFECT_API_URL": f"http://127.0.0.1:{server.port}/api"}
+    subprocess.run(command, env=environment, check=True, timeout=120, stdout=subprocess.DEVNULL)
+    wait_for(Path("worked-here").exists)
+    family = server.family()
+    assert len(family) >= 4, "server, worker, run, and what the run has started"
+    server.process.send_signal(how)
+    assert server.process.wait(timeout=60) == (0 if how == signal.SIGTERM else -signal.SIGKILL)
+    _, left = psutil.wait_procs(family, timeout=20)
+    assert left == []
+
+    again = Server(Path.cwd())
+    try:
+        wait_for(again.deployed)
+        assert "CRASHED" in again.states(), "the run that was cut short still counts as running"
+        assert "RUNNING" not in again.states()
+    finally:
+        again.process.terminate()
+        again.process.wait(timeout=60)
+
+
+def test_a_port_in_use_is_one_clear_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port}.*MILLRACE_PORT"):
+            up(Settings(port=port))

@@ -1,0 +1,118 @@
+"""Running the command as a person does: a process of its own, a real Prefect server, a small real corpus."""
+
+import inspect
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MILLRACE = [sys.executable, "-m", "flows.command"]
+ROOT = Path(__file__).resolve().parents[1]
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "ingest": {"sources": [{"kind": "files", "name": "prose", "paths": ["corpus/*.jsonl"]}]},
+    "select": {
+        "languages": None, "min_words": 5, "gopher_repetition": None, "gopher_quality": None, "c4": None,
+        "fineweb": None,
+    },
+    "split": {"method": "hash", "validation_fraction": 0.2},
+    "tokenizer": {"kind": "bpe", "vocab_size": 512},
+    "pretrain": {
+        "model": {"layers": 2, "heads": 2, "width": 32, "sequence_length": 64},
+        "optimizer": {"kind": "adamw", "learning_rate": 0.003},
+        "schedule": {"kind": "cosine", "warmup_steps": 5},
+        "steps": 40,
+        "batch": 4,
+        "validate_every": 20,
+        "execution": {"checkpoint_seconds": 0, "checkpoint_every": 10},
+    },
+    "evaluate": {"prompts": ["The "], "new_tokens": 16, "max_bytes": 20000},
+}  # fmt: skip
+
+
+def write_corpus(folder: Path, *, files: int = 4, each: int = 12) -> None:
+    """Write JSON Lines of English prose: the documentation strings of this Python's standard library."""
+    texts = sorted(
+        {
+            text
+            for name in sorted(m.name for m in pkgutil.iter_modules() if m.name in sys.stdlib_module_names)
+            if name not in ("antigravity", "this", "idlelib", "turtledemo") and not name.startswith("_")
+            if len(text := _documentation(name)) > 200
+        }
+    )
+    folder.mkdir(parents=True)
+    for i in range(files):
+        lines = [json.dumps({"text": t, "url": f"http://docs/{i}/{j}"}) for j, t in enumerate(texts[i::files][:each])]
+        (folder / f"{i}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def _documentation(name: str) -> str:
+    try:
+        return inspect.getdoc(import_module(name)) or ""
+    except Exception:
+        return ""
+
+
+@dataclass
+class World:
+    """A working directory with a corpus, a recipe and the settings of a run."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def recipe(self, name: str = "tiny.yaml", **changes: Any) -> str:
+        """Write the tiny recipe, sections replaced by `changes`."""
+        path = self.folder / name
+        path.write_text(yaml.safe_dump({**TINY, **changes}))
+        return str(path)
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Start `millrace` in a process group of its own."""
+        return subprocess.Popen(
+            [*MILLRACE, *arguments],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            **options,
+        )
+
+    def run(self, *arguments: str, timeout: float = 300, status: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Run `millrace` to its end and hold its exit status against `status`."""
+        process = self.start(*arguments)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            raise AssertionError(f"millrace {' '.join(arguments)} did not end in {timeout} s:\n{err[-3000:]}") from None
+        done = subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        if status is not None:
+            assert done.returncode == status, f"exit status {done.returncode}\n{out[-1500:]}\n{err[-3000:]}"
+        return done
+
+    def summary(self, *arguments: str, **options: Any) -> dict[str, Any]:
+        """Run a recipe with --json and return what it prints."""
+        summary: dict[str, Any] = json.loads(self.run("run", *arguments, "--json", **options).stdout)
+        return summary
+
+
+def digests(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return (step, digest) of every step of a run."""
+    return [(step["step"], step["digest"]) for step in summary["steps"]]
+
+
+def states(summary: dict[str, Any]) -> dict[str, str]:
+    """Return what became of each step."""
+    return {step["step"]: step["state"] for step in summary["steps"]}

@@ -1,0 +1,578 @@
+"""The crawler against real servers on loopback."""
+
+import gzip
+import io
+import itertools
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from infra.artifacts import Attempt, Counters
+from infra.errors import DataError
+from tasks.crawl import CrawlConfig, crawl
+from tests.tasks.web_server import Answer, Website, moved, page, website
+
+HOST = "http://site.test"
+
+
+def config(site: Website | None = None, **changes: Any) -> CrawlConfig:
+    fields: dict[str, Any] = {
+        "kind": "crawl",
+        "name": "site",
+        "seeds": [f"{HOST}/"],
+        "contact": "https://example.org/about",
+        "delay_seconds": 0,
+        "host_concurrency": 4,
+        "retry_seconds": 0.05,
+        "connect_to": {"site.test": site.address} if site else {},
+    }
+    return CrawlConfig(**{**fields, **changes})
+
+
+def run(cfg: CrawlConfig, folder: Path) -> tuple[Counters, dict[str, tuple[int, str, bytes]]]:
+    """Crawl into `folder`; returns the counters and what the WARC files hold."""
+    counters = crawl.fn(cfg, Attempt.at(folder))
+    counters.check("crawl")
+    return counters, archived(folder)
+
+
+def archived(folder: Path) -> dict[str, tuple[int, str, bytes]]:
+    """(status, content type, body) by URL, read with FastWARC."""
+    from fastwarc.warc import ArchiveIterator, WarcRecordType
+
+    found = {}
+    for file in sorted(folder.glob("warc/*.warc.gz")):
+        with file.open("rb") as stream:
+            for record in ArchiveIterator(stream, record_types=WarcRecordType.response, parse_http=True):
+                http = record.http_headers
+                url = record.headers["WARC-Target-URI"]
+                assert url not in found
+                found[url] = (http.status_code, http.get("Content-Type"), record.reader.read())
+    return found
+
+
+def log(folder: Path) -> dict[str, dict[str, Any]]:
+    lines = (folder / "logs/crawl.jsonl").read_text().splitlines()
+    return {entry["url"]: entry for entry in map(json.loads, lines)}
+
+
+def paths(found: dict[str, Any]) -> list[str]:
+    return [url.removeprefix(HOST) for url in sorted(found)]
+
+
+# -- what a site allows --------------------------------------------------------------------------------------------
+
+
+def test_robots_txt_is_obeyed_and_what_it_forbids_is_counted(tmp_path: Path) -> None:
+    robots = b"User-agent: *\nDisallow: /\n\nUser-agent: millrace\nDisallow: /private/\nAllow: /private/open\n"
+    answers = {
+        "/robots.txt": Answer(robots),
+        "/": page("/a", "/private/b", "/private/open"),
+        **{path: page() for path in ("/a", "/private/b", "/private/open")},
+    }
+    with website(answers) as site:
+        counters, found = run(config(site), tmp_path / "out")
+    assert paths(found) == ["/", "/a", "/private/open"]
+    assert counters.dropped == {"robots": 1}
+    assert counters.examples == {"robots": [f"{HOST}/private/b"]}
+    assert site.times("/private/b") == 0
+    assert site.times("/robots.txt") == 1
+    (agent,) = site.agents
+    assert agent.startswith("Millrace/")
+    assert "(+https://example.org/about)" in agent
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_a_host_whose_robots_txt_is_unreachable_is_left_alone(tmp_path: Path, status: int) -> None:
+    with website({"/robots.txt": Answer(status=status), "/": page()}) as site:
+        with pytest.raises(DataError, match=rf"http://site.test/: robots_unreachable \(.*status {status}"):
+            run(config(site, retries=1), tmp_path / "out")
+        assert site.pages() == []
+        assert site.times("/robots.txt") == 2
+
+
+def test_without_robots_txt_all_is_allowed_and_its_redirects_are_followed(tmp_path: Path) -> None:
+    with website({"/": page("/a"), "/a": page()}) as site:
+        assert paths(run(config(site), tmp_path / "none")[1]) == ["/", "/a"]
+        site.answers |= {"/robots.txt": moved("/real.txt"), "/real.txt": Answer(b"User-agent: *\nDisallow: /a")}
+        assert paths(run(config(site), tmp_path / "moved")[1]) == ["/"]
+
+
+def test_crawl_delay_and_own_delay_space_the_requests(tmp_path: Path) -> None:
+    answers = {f"/{i}": page() for i in range(3)} | {"/": page("/0", "/1", "/2")}
+    with website({**answers, "/robots.txt": Answer(b"User-agent: *\nCrawl-delay: 0.3")}) as site:
+        run(config(site, host_concurrency=8), tmp_path / "robots")
+        asked = [at for _, at in site.asked]
+    assert min(b - a for a, b in itertools.pairwise(asked[1:])) > 0.28
+    with website(answers) as site:
+        run(config(site, delay_seconds=0.3, host_concurrency=8), tmp_path / "own")
+        asked = [at for _, at in site.asked]
+    assert min(b - a for a, b in itertools.pairwise(asked)) > 0.28
+
+
+def test_sitemaps_are_read_through_indexes_and_gzip(tmp_path: Path) -> None:
+    def urls(*found: str) -> bytes:
+        inner = "".join(f"<url><loc>{url}</loc></url>" for url in found)
+        return f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{inner}</urlset>'.encode()
+
+    index = (
+        '<sitemapindex xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">'
+        f"<sitemap><loc>{HOST}/deep.xml.gz</loc></sitemap><sitemap><loc>{HOST}/gone.xml</loc></sitemap></sitemapindex>"
+    ).encode()
+    answers = {
+        "/robots.txt": Answer(f"User-agent: *\nDisallow:\nSitemap: {HOST}/index.xml\n".encode()),
+        "/index.xml": Answer(index),
+        "/deep.xml.gz": Answer(gzip.compress(urls(f"{HOST}/a", "http://elsewhere.test/b", "http://[bad"))),
+        "/own.xml": Answer(urls(f"{HOST}/c")),
+        **{path: page() for path in ("/", "/a", "/c")},
+    }
+    with website(answers) as site:
+        counters, found = run(config(site, sitemaps=[f"{HOST}/own.xml"]), tmp_path / "out")
+        assert paths(found) == ["/", "/a", "/c"]
+        assert counters.dropped == {"invalid_url": 1}
+        assert log(tmp_path / "out")[f"{HOST}/gone.xml"]["reason"] == "status_404"
+        _, found = run(config(site, robots_sitemaps=False), tmp_path / "without")
+        assert paths(found) == ["/"]
+
+
+# -- what is refused -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "127.1", "0x7f000001", "2130706433", "[::1]", "[::ffff:127.0.0.1]"]
+)
+def test_private_addresses_are_refused_however_they_are_spelled(tmp_path: Path, host: str) -> None:
+    with website({"/": page()}) as site:
+        seed = f"http://{host}:{site.port}/"
+        with pytest.raises(DataError, match="private_address"):
+            run(config(seeds=[seed]), tmp_path / "out")
+        assert site.asked == []
+
+
+def test_private_addresses_are_refused_behind_redirects_unless_allowed(tmp_path: Path) -> None:
+    with website({}) as site:
+        inner = f"http://127.0.0.1:{site.port}/secret"
+        site.answers |= {"/": page("/go"), "/go": moved(inner), "/secret": page()}
+        hosts = ["site.test", f"127.0.0.1:{site.port}"]
+        counters, found = run(config(site, allowed_hosts=hosts), tmp_path / "refused")
+        assert paths(found) == ["/"]
+        assert counters.dropped == {"private_address": 1, "redirect": 1}
+        assert site.times("/secret") == 0
+        _, found = run(config(site, allowed_hosts=hosts, allow_private=True), tmp_path / "allowed")
+        assert sorted(found) == [inner, f"{HOST}/"]
+
+
+def test_oversize_and_endless_responses_and_bombs_are_broken_off(tmp_path: Path) -> None:
+    html = {"Content-Type": "text/html"}
+    sent = []
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            sent.append(65536)
+            yield b"x" * 65536
+
+    answers = {
+        "/": page("/declared", "/endless", "/bomb", "/fits"),
+        "/declared": Answer(b"x" * 200_001, headers=html),
+        "/endless": Answer(endless, headers=html),
+        "/bomb": Answer(gzip.compress(b"x" * 5_000_000), headers={**html, "Content-Encoding": "gzip"}),
+        "/fits": Answer(b"x" * 200_000, headers=html),
+    }
+    with website(answers) as site:
+        counters, found = run(config(site, max_page_bytes=200_000), tmp_path / "out")
+    assert paths(found) == ["/", "/fits"]
+    assert counters.dropped == {"too_large": 3}
+    assert sum(sent) < 50_000_000
+    assert site.times("/declared") == site.times("/endless") == site.times("/bomb") == 1
+
+
+def test_only_the_wanted_media_types_are_downloaded(tmp_path: Path) -> None:
+    sent = []
+
+    def film() -> Iterator[bytes]:
+        for _ in range(2000):
+            sent.append(65536)
+            yield b"x" * 65536
+
+    answers = {
+        "/": page("/film", "/plain", "/bare", "/binary", "/xhtml"),
+        "/film": Answer(film, headers={"Content-Type": "video/mp4"}),
+        "/plain": Answer(b"text", headers={"Content-Type": "TEXT/PLAIN; charset=latin-1"}),
+        "/bare": Answer(b"  <p>no type</p>"),
+        "/binary": Answer(b"\0\1\2"),
+        "/xhtml": Answer(b"<p/>", headers={"Content-Type": "application/xhtml+xml"}),
+    }
+    with website(answers) as site:
+        counters, found = run(config(site), tmp_path / "out")
+    assert paths(found) == ["/", "/bare", "/plain", "/xhtml"]
+    assert counters.dropped == {"content_type": 2}
+    assert sum(sent) < 50_000_000
+
+
+def test_redirects_are_followed_recorded_and_loops_ended(tmp_path: Path) -> None:
+    answers = {
+        "/": page("/one", "/round", "/self", "/out", "/odd"),
+        "/one": moved("/two", 301),
+        "/two": moved("three", 308),
+        "/three": page("/four"),
+        "/four": page(),
+        "/round": moved("/trip"),
+        "/trip": moved("/round"),
+        "/self": moved("/self"),
+        "/out": moved("http://elsewhere.test/"),
+        "/odd": moved("http://[bad"),
+    }
+    with website(answers) as site:
+        counters, found = run(config(site), tmp_path / "out")
+    assert paths(found) == ["/", "/four", "/three"]
+    assert counters.dropped == {
+        **{"redirect": 3, "redirect_loop": 2, "redirect_out_of_scope": 1, "redirect_invalid": 1}
+    }
+    said = log(tmp_path / "out")
+    assert said[f"{HOST}/one"]["location"] == f"{HOST}/two"
+    assert said[f"{HOST}/three"]["via"] == f"{HOST}/two"
+    assert said[f"{HOST}/out"]["location"] == "http://elsewhere.test/"
+    assert all(site.times(path) == 1 for path in answers)
+
+
+def test_a_chain_of_redirects_ends_at_the_limit(tmp_path: Path) -> None:
+    answers = {f"/{i}": moved(f"/{i + 1}") for i in range(9)} | {"/": page("/0"), "/9": page()}
+    with website(answers) as site:
+        counters, found = run(config(site, max_redirects=3), tmp_path / "out")
+    assert paths(found) == ["/"]
+    assert counters.dropped == {"redirect": 3, "redirect_limit": 1}
+
+
+def test_a_url_that_cannot_be_parsed_is_counted_and_the_crawl_goes_on(tmp_path: Path) -> None:
+    with website({"/": page("http://[not-an-address", "http://site.test:port/", "/a"), "/a": page()}) as site:
+        counters, found = run(config(site), tmp_path / "out")
+    assert paths(found) == ["/", "/a"]
+    assert counters.dropped == {"invalid_url": 2}
+
+
+# -- failures ------------------------------------------------------------------------------------------------------
+
+
+def test_busy_answers_are_repeated_and_retry_after_is_respected(tmp_path: Path) -> None:
+    def busy(before: int) -> Answer:
+        return page() if before else Answer(status=429, headers={"Retry-After": "1"})
+
+    answers = {
+        "/": page("/busy", "/down", "/gone", "/later"),
+        "/busy": busy,
+        "/down": Answer(status=503),
+        "/gone": Answer(status=410),
+        "/later": Answer(status=503, headers={"Retry-After": "86400"}),
+    }
+    with website(answers) as site:
+        counters, found = run(config(site, retries=2), tmp_path / "out")
+    assert paths(found) == ["/", "/busy"]
+    assert counters.dropped == {"status_503": 2, "status_410": 1}
+    assert [site.times(path) for path in ("/busy", "/down", "/gone", "/later")] == [2, 3, 1, 1]
+    first, second = (at for path, at in site.asked if path == "/busy")
+    assert second - first > 0.95
+
+
+def test_a_response_that_does_not_end_in_time_is_dropped(tmp_path: Path) -> None:
+    def slow() -> Iterator[bytes]:
+        for _ in range(40):
+            yield b"x"
+            time.sleep(0.1)
+
+    answers = {"/": page("/slow"), "/slow": Answer(slow, headers={"Content-Type": "text/html"})}
+    with website(answers) as site:
+        counters, _ = run(config(site, retries=0, timeout_seconds=0.5), tmp_path / "out")
+    assert counters.dropped == {"timeout": 1}
+
+
+def test_nothing_fetched_is_one_clear_error_that_names_the_seed_and_can_be_tried_again(tmp_path: Path) -> None:
+    with website({}) as site:
+        cfg = config(site)
+        with pytest.raises(DataError, match=r"no page could be fetched from http://site\.test/: .*status_404"):
+            run(cfg, tmp_path / "out")
+        site.answers["/"] = page()
+        assert paths(run(cfg, tmp_path / "out")[1]) == ["/"]
+    cfg = config(seeds=["http://does-not-exist.invalid/"], retries=0)
+    with pytest.raises(DataError, match=r"http://does-not-exist\.invalid/: dns"):
+        run(cfg, tmp_path / "dns")
+
+
+def test_an_outage_stops_the_crawl_and_it_goes_on_from_there(tmp_path: Path) -> None:
+    broken = True
+
+    def unsteady(_: int) -> Answer:
+        if broken:
+            raise ConnectionAbortedError
+        return page()
+
+    answers: dict[str, Any] = {f"/{i}": unsteady for i in range(20)}
+    with website({**answers, "/": page(*answers)}) as site:
+        cfg = config(site, retries=0, max_outage=5)
+        with pytest.raises(ConnectionError, match="goes on from here"):
+            run(cfg, tmp_path / "out")
+        broken = False
+        counters, found = run(cfg, tmp_path / "out")
+    assert len(found) == 21
+    assert counters.dropped == {}
+    assert site.times("/") == 1
+
+
+# -- limits and determinism ----------------------------------------------------------------------------------------
+
+
+def tree(width: int = 4, depth: int = 3, chance: random.Random | None = None) -> dict[str, Answer]:
+    """A site of `width`**`depth` pages; with `chance` a third of them is missing or late."""
+    answers = {}
+    for level in range(depth + 1):
+        for names in itertools.product("abcdefgh"[:width], repeat=level):
+            path = "/" + "".join(f"{name}/" for name in names)
+            links = [f"{path}{name}/" for name in "abcdefgh"[:width]] if level < depth else []
+            answers[path] = page(*links, text=f"This is {path}." * 10)
+            if chance and level and chance.random() < 0.3:
+                answers[path] = Answer(status=404)
+            answers[path].wait = chance.random() * 0.03 if chance else 0.0
+    return answers
+
+
+def test_depth_page_and_byte_limits_are_kept(tmp_path: Path) -> None:
+    with website(tree(3, 3)) as site:
+        counters, found = run(config(site, max_depth=1), tmp_path / "depth")
+        assert paths(found) == ["/", "/a/", "/b/", "/c/"]
+        counters, found = run(config(site, max_pages=7), tmp_path / "pages")
+        assert len(found) == counters.documents_out == 7
+        site.asked.clear()
+        counters, found = run(config(site, max_total_bytes=2000, max_page_bytes=500), tmp_path / "bytes")
+        assert 1500 < sum(len(body) for _, _, body in found.values()) <= 2000
+        assert counters.values["bytes"] == sum(len(body) for _, _, body in found.values())
+        assert len(site.pages()) == len(found)
+
+
+@pytest.mark.parametrize("order", ["hash", "url"])
+def test_the_pages_do_not_depend_on_concurrency_or_timing(tmp_path: Path, order: str) -> None:
+    runs = []
+    for number, concurrency in enumerate((1, 8)):
+        answers = tree(5, 3, random.Random(7))
+        for answer in answers.values():
+            answer.wait *= random.random()
+        with website(answers) as site:
+            cfg = config(site, host_concurrency=concurrency, max_pages=40, order=order)
+            runs.append(run(cfg, tmp_path / str(number)))
+    assert runs[0][1] == runs[1][1]
+    assert runs[0][0].model_dump() == runs[1][0].model_dump()
+    assert len(runs[0][1]) == 40
+    assert runs[0][0].dropped["status_404"] > 0
+
+
+STEP = """
+import pickle, sys
+from tasks.crawl import crawl
+if __name__ == "__main__":
+    crawl.fn(*pickle.loads(sys.stdin.buffer.read()))
+"""
+
+
+def start(cfg: CrawlConfig, folder: Path) -> subprocess.Popen[bytes]:
+    """Start the step in a process of its own."""
+    import pickle
+
+    process = subprocess.Popen(
+        [sys.executable, "-c", STEP],
+        stdin=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+    )
+    assert process.stdin
+    process.stdin.write(pickle.dumps((cfg, Attempt.at(folder))))
+    process.stdin.close()
+    return process
+
+
+def decided(frontier: Path) -> set[str]:
+    if not frontier.exists():
+        return set()
+    try:
+        with sqlite3.connect(f"file:{frontier}?mode=ro", uri=True) as db:
+            return {url.removeprefix(HOST) for (url,) in db.execute("SELECT url FROM urls WHERE reason IS NOT NULL")}
+    except sqlite3.OperationalError:
+        return set()
+
+
+def wait_for(condition: Any, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened in time"
+        time.sleep(0.02)
+
+
+def test_a_killed_crawl_goes_on_where_it_was_and_asks_for_nothing_twice(tmp_path: Path) -> None:
+    answers = tree(5, 3, random.Random(3))
+    with website(answers) as site:
+        cfg = config(site, host_concurrency=3, max_pages=80)
+        _, expected = run(cfg, tmp_path / "undisturbed")
+    with website(answers) as site:
+        cfg = config(site, host_concurrency=3, max_pages=80)
+        frontier = tmp_path / "killed.scratch" / "frontier.db"
+        for least in (5, 30):
+            process = start(cfg, tmp_path / "killed")
+            wait_for(lambda least=least: len(decided(frontier)) >= least)
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+        before = len(site.asked)
+        wait_for(lambda: time.monotonic() - site.asked[-1][1] > 1.0)  # the fetching process has gone too
+        assert len(site.asked) - before < 60
+        done, asked = decided(frontier), len(site.asked)
+        assert len(done) < len(expected)
+        counters, found = run(cfg, tmp_path / "killed")
+        again = [path for path, _ in site.asked[asked:] if path in done]
+        twice = [path for path in set(site.pages()) if site.times(path) > 1]
+    assert found == expected
+    assert again == []
+    assert len(twice) <= 2 * 3  # only what was under way at each of the two kills
+    assert counters.documents_out == 80
+
+
+# -- what comes out ------------------------------------------------------------------------------------------------
+
+
+def test_every_reader_reads_the_warc_files(tmp_path: Path) -> None:
+    from datatrove.pipeline.readers import WarcReader
+    from warcio.archiveiterator import ArchiveIterator
+    from warcio.checker import Checker
+
+    text = "<html><body>" + "Grüße aus Köln. " * 50 + "</body></html>"
+    packed = Answer(
+        gzip.compress(text.encode()), headers={"Content-Type": "text/html; charset=utf-8", "Content-Encoding": "gzip"}
+    )
+    answers = {
+        "/": page("/packed", "/latin", "/chunked", "/moved"),
+        "/packed": packed,
+        "/latin": Answer(text.encode("latin-1"), headers={"Content-Type": "text/html; charset=iso-8859-1"}),
+        "/chunked": Answer(
+            lambda: iter([text[:99].encode(), text[99:].encode()]), headers={"Content-Type": "text/html"}
+        ),
+        "/moved": moved("/there"),
+        "/there": page(),
+    }
+    with website(answers) as site:
+        counters, found = run(config(site, max_warc_bytes=1500), tmp_path / "out")
+    assert paths(found) == ["/", "/chunked", "/latin", "/packed", "/there"]
+    assert found[f"{HOST}/packed"] == (200, "text/html; charset=utf-8", text.encode())
+    assert found[f"{HOST}/chunked"][2] == text.encode()
+    files = sorted((tmp_path / "out/warc").iterdir())
+    assert counters.values["warc_files"] == len(files) >= 2
+    assert [file.name for file in files] == [f"site-{i:05d}.warc.gz" for i in range(len(files))]
+    kinds: list[str] = []
+    for file in files:
+        checker = Checker(type("Arguments", (), {"inputs": [str(file)], "verbose": False}))
+        checker.process_all()
+        assert checker.exit_value == 0
+        with file.open("rb") as stream:
+            for record in ArchiveIterator(stream, check_digests="raise"):
+                kinds.append(record.rec_type)
+                record.content_stream().read()
+    assert kinds.count("response") == kinds.count("request") == 5
+    assert kinds.count("warcinfo") == len(files)
+    assert kinds.count("metadata") == 1
+    read = list(WarcReader(str(tmp_path / "out/warc")).run())
+    assert sorted(document.metadata["url"] for document in read) == sorted(found)
+    assert sum("Grüße aus Köln." in document.text for document in read) == 3
+
+
+def test_nothing_of_this_machine_is_in_the_warc_files(tmp_path: Path) -> None:
+    with website({"/": page()}) as site:
+        run(config(site), tmp_path / "out")
+    (file,) = (tmp_path / "out/warc").iterdir()
+    plain = gzip.GzipFile(fileobj=io.BytesIO(file.read_bytes())).read()
+    assert b"WARC-Target-URI: http://site.test/\r\n" in plain
+    for told in (str(site.port), "127.0.0.1", str(tmp_path)):
+        assert told.encode() not in plain
+
+
+# -- the config ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seeds": []}, "seeds: give at least one"),
+        ({"seeds": ["ftp://site.test/"]}, "not an http or https URL"),
+        ({"contact": ""}, "contact: give"),
+        ({"include": ["("]}, "not a regular expression"),
+        ({"connect_to": {"site.test": "127.0.0.1"}}, "not address:port"),
+        ({"max_total_bytes": 10}, "no page would fit"),
+        ({"site": "pydoc"}, "is crawled at http://pydoc.localhost/ only"),
+        ({"max_page": 3}, "max_page"),
+    ],
+)
+def test_a_wrong_config_says_what_is_wrong(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        config(**changes)
+
+
+def test_how_a_crawl_is_run_does_not_enter_its_identity() -> None:
+    usual = config().identity()
+    how = config(
+        concurrency=1, host_concurrency=1, delay_seconds=9, connect_to={"site.test": "10.0.0.1:80"}, contact="me"
+    )
+    assert how.identity() == usual
+    assert config(snapshot="2026-11").identity() != usual
+    assert config(max_pages=3).identity() != usual
+
+
+def test_importing_the_step_loads_no_crawler() -> None:
+    code = "import sys, tasks.crawl; print([m for m in ('scrapy', 'twisted', 'warcio', 'lxml') if m in sys.modules])"
+    root = Path(__file__).resolve().parents[2]
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=root, text=True).strip() == "[]"
+
+
+# -- Python's own documentation ------------------------------------------------------------------------------------
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += [int(child) for child in (task / "children").read_text().split()]
+    return found
+
+
+@pytest.mark.slow
+def test_the_documentation_of_python_is_the_same_in_every_crawl(tmp_path: Path) -> None:
+    cfg = CrawlConfig(kind="crawl", name="pydoc", site="pydoc", max_pages=130, delay_seconds=0, host_concurrency=4)
+    counters, found = run(cfg, tmp_path / "once")
+    process = start(cfg, tmp_path / "again")
+    frontier = tmp_path / "again.scratch" / "frontier.db"
+    wait_for(lambda: len(decided(frontier)) > 100)
+    offspring = children(process.pid)
+    assert len(offspring) == 2  # the server and the fetching process
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in offspring), 5.0)
+    _, again = run(cfg, tmp_path / "again")
+    assert again == found
+    assert counters.documents_out == 130
+    topics = [url for url in found if "topic?key=" in url]
+    assert len(topics) > 60
+    assert b"arithmetic" in found["http://pydoc.localhost/topic?key=BINARY"][2]
+    everything = b"".join(body for _, _, body in found.values())
+    for told in (sys.base_prefix, str(Path.home()), os.uname().release):
+        assert told.encode() not in everything
+
+
+@pytest.mark.slow
+def test_module_pages_of_the_documentation_tell_no_addresses_and_no_paths(tmp_path: Path) -> None:
+    seeds = [f"http://pydoc.localhost/{name}.html" for name in ("ctypes", "smtplib", "difflib", "os", "antigravity")]
+    cfg = CrawlConfig(kind="crawl", name="pydoc", site="pydoc", seeds=seeds, max_depth=0, delay_seconds=0)
+    _, first = run(cfg, tmp_path / "first")
+    _, second = run(cfg, tmp_path / "second")
+    assert first == second
+    assert not any(b"at&nbsp;0x" in body or sys.base_prefix.encode() in body for _, _, body in first.values())

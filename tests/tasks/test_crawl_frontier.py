@@ -1,0 +1,131 @@
+"""The pages of a crawl do not depend on who answers first: the queue alone, over a made-up web."""
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tasks.crawl.frontier import KEPT, Frontier, Limits, Outcome, Page, Queue, Target
+from tasks.crawl.urls import Scope, normalise
+
+
+def answer(target: Target, web: dict[str, list[str]], dead: set[str], body: bytes = b"0123456789") -> Outcome:
+    if target.url in dead:
+        return Outcome("status_404", 404)
+    kept = Page(target.url, 200, "HTTP/1.1", [], [], "text/html", body)
+    found = [Target(url, target.depth + 1, 0, target.url) for url in web[target.url]]
+    return Outcome(KEPT, 200, bytes=len(body), page=kept, found=found)
+
+
+def crawl(
+    path: Path, web: dict[str, list[str]], dead: set[str], limits: Limits, width: int, chance: random.Random, order: str
+) -> list[str]:
+    """Crawl with up to `width` requests under way, answered and interrupted in an order that `chance` picks."""
+    frontier = Frontier(path, order=order)  # type: ignore[arg-type]
+    frontier.add([Target("u0")])
+    queue = Queue(frontier, limits)
+    under_way: list[Target] = []
+    for _ in range(10_000):
+        while len(under_way) < width and (target := queue.take()):
+            under_way.append(target)
+        if not under_way:
+            break
+        if chance.random() < 0.05:  # a kill: what was under way is forgotten, the file stays
+            frontier.close()
+            frontier = Frontier(path, order=order)  # type: ignore[arg-type]
+            queue, under_way = Queue(frontier, limits), []
+            continue
+        target = under_way.pop(chance.randrange(len(under_way)))
+        queue.done(target, answer(target, web, dead))
+    assert queue.finished()
+    kept = [page.url for page in frontier.pages()]
+    frontier.close()
+    return kept
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 10_000),
+    width=st.integers(2, 12),
+    pages=st.integers(1, 40),
+    order=st.sampled_from(["hash", "url"]),
+)
+def test_same_pages_whatever_the_concurrency_the_timing_and_the_kills(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, width: int, pages: int, order: str
+) -> None:
+    chance = random.Random(seed)
+    names = [f"u{i}" for i in range(50)]
+    web = {name: chance.sample(names, chance.randrange(6)) for name in names}
+    dead = set(chance.sample(names[1:], 12))
+    limits = Limits(pages, 10, 300)
+    folder = tmp_path_factory.mktemp("frontier")
+    one_by_one = crawl(folder / "a.db", web, dead, limits, 1, random.Random(1), order)
+    at_once = crawl(folder / "b.db", web, dead, limits, width, chance, order)
+    assert at_once == one_by_one
+    assert len(at_once) <= min(pages, 30)
+
+
+def test_a_level_is_done_before_the_next_begins(tmp_path: Path) -> None:
+    frontier = Frontier(tmp_path / "f.db", order="url")
+    frontier.add([Target("b"), Target("a")])
+    queue = Queue(frontier, Limits(100, 1, 1000))
+    first, second = queue.take(), queue.take()
+    assert first is not None
+    assert second is not None
+    assert (first.url, second.url) == ("a", "b")
+    queue.done(first, Outcome(KEPT, 200, bytes=1, found=[Target("c", 1)]))
+    assert queue.take() is None
+    assert not queue.finished()
+    queue.done(second, Outcome("status_404", 404))
+    third = queue.take()
+    assert third is not None
+    assert third.url == "c"
+
+
+@pytest.mark.parametrize(
+    ("link", "url"),
+    [
+        ("HTTP://Example.ORG:80", "http://example.org/"),
+        ("a b.html#top", "http://site.test/dir/a%20b.html"),
+        ("../x?b=2&a=%c3%a9", "http://site.test/x?b=2&a=%C3%A9"),
+        ("//other.test/é", "http://other.test/%C3%A9"),
+        ("http://user:secret@site.test/a/./b/../c", "http://site.test/a/c"),
+        ("http://[2001:DB8::1]:8080/", "http://[2001:db8::1]:8080/"),
+        ("mailto:someone@site.test", None),
+        ("javascript:void(0)", None),
+        ("file:/usr/lib/python3.11/os.py", None),
+    ],
+)
+def test_one_spelling_for_each_url(link: str, url: str | None) -> None:
+    assert normalise(link, "http://site.test/dir/page.html") == url
+
+
+@pytest.mark.parametrize("link", ["http://[bad", "http://site.test:port/", "http://", "http://a/" + "x" * 3000])
+def test_what_cannot_be_a_url_is_said_to_be_none(link: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        normalise(link, "http://site.test/")
+
+
+def test_scope_joins_hosts_prefixes_and_patterns() -> None:
+    scope = Scope.of(
+        ["http://site.test/start"],
+        hosts=["site.test", ".sub.test", "port.test:8080"],
+        include=[r"/docs/"],
+        exclude=[r"\.pdf$"],
+    )
+    inside = [
+        "http://site.test/start",
+        "http://site.test/docs/a",
+        "https://a.b.sub.test/docs/",
+        "http://sub.test/docs/",
+    ]
+    outside = [
+        "http://site.test/a",
+        "http://site.test/docs/a.pdf",
+        "http://evilsub.test/docs/",
+        "http://port.test/docs/",
+    ]
+    assert all(url in scope for url in [*inside, "http://port.test:8080/docs/"])
+    assert not any(url in scope for url in outside)
