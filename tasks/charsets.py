@@ -62,16 +62,11 @@ def codec_name(label: str | None) -> str | None:
     label = label.strip().strip("\"'").lower()
     name = _WEB_LABELS.get(label, label)
     try:
+        b"a".decode(name, "replace")  # refuses codecs from bytes to bytes, such as "hex"
         info = codecs.lookup(name)
     except (LookupError, ValueError):
         return None
-    # Python has codecs from bytes to bytes ("hex", "zlib") and for host names, which are no charsets.
-    return info.name if getattr(info, "_is_text_encoding", True) and info.name not in _NO_CHARSETS else None
-
-
-_NO_CHARSETS: Final = frozenset(
-    {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "utf-7", "mbcs"}
-)
+    return None if info.name in _NO_CHARSETS else info.name
 
 
 def mark(body: bytes) -> str | None:

@@ -262,7 +262,7 @@ class Decoded:
         self.position += size
 
     def line(self, limit: int) -> bytes | None:
-        """Take the next line with its end, or its first `limit` bytes if it is longer; None at the end of the stream."""
+        """Take the next line with its end, or its first `limit` bytes if it is longer; None at the end."""
         searched = 0
         while True:
             at = self.buffer.find(b"\n", searched, limit)

@@ -1,0 +1,50 @@
+"""The step that turns pages into documents, a call for each file of pages."""
+
+import logging
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from infra.artifacts import Counters
+from infra.steps import Execution, Gate, StepConfig, step
+
+if TYPE_CHECKING:
+    from infra.artifacts import Attempt, File
+
+log = logging.getLogger(__name__)
+
+
+class ExtractConfig(StepConfig):
+    """How the text of pages is found."""
+
+    extractor: Literal["trafilatura", "resiliparse"] = "trafilatura"
+    """trafilatura leaves less boilerplate in; resiliparse is about ten times as fast."""
+    focus: Literal["balanced", "precision", "recall"] = "balanced"
+    """Rather less text but surely of the article (precision), or rather too much (recall)."""
+    tables: bool = True
+    """Keep the text of tables."""
+    comments: bool = False
+    """Keep the comments of readers below articles."""
+    metadata: bool = True
+    """Find title, date, language and licence that pages declare."""
+    latest_date: str = Field(default="2030-12-31", pattern=r"^\d{4}-\d{2}-\d{2}$")
+    """Dates of pages after this day are not believed (ISO 8601)."""
+    min_characters: int = Field(default=0, ge=0)
+    """A shorter text is dropped (characters)."""
+    timeout_seconds: float = Field(default=20, gt=0)
+    """A page whose extraction takes more CPU time is quarantined (seconds); generous, for it decides what is kept."""
+    memory_bytes: int = Field(default=1_500_000_000, ge=100_000_000)
+    """A page whose extraction takes more memory is quarantined (bytes)."""
+    gate: Annotated[Gate, Execution] = Gate(max_dropped=0.9, max_quarantined=0.1, min_out=1)
+    """The band of dropped and quarantined shares outside of which the run fails."""
+
+
+@step("extract", version=1, shards={"pages": "pages"})
+def extract(cfg: ExtractConfig, pages: "File", out: "Attempt") -> Counters:
+    """Extract the text of each page; documents/ keep the order of the pages, the rest is in dropped/ and quarantine/.
+
+    Raises UserError that names the package to install where the extractor cannot be imported.
+    """
+    from tasks.extract.shard import extract_shard
+
+    return extract_shard(cfg, pages, out)
