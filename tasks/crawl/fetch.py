@@ -119,6 +119,7 @@ def _settings(cfg: CrawlConfig) -> dict[str, Any]:
             f"{_HERE}.politeness.PatientRetryMiddleware": 550,
             f"{_HERE}.politeness.BoundedCompressionMiddleware": 590,
         },
+        "DEFAULT_REQUEST_HEADERS": {"Accept": ",".join([*cfg.content_types, "*/*;q=0.1"])},
         "SPIDER_MIDDLEWARES_BASE": {},
         "EXTENSIONS_BASE": {},
         "TWISTED_DNS_RESOLVER": "scrapy.resolver.CachingHostnameResolver",

@@ -30,7 +30,7 @@ CREATE TABLE urls (
 ) WITHOUT ROWID;
 CREATE INDEX pending ON urls (depth, hop, rank) WHERE reason IS NULL;
 CREATE TABLE pages (url TEXT PRIMARY KEY, head TEXT NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE robots (origin TEXT PRIMARY KEY, body BLOB, reason TEXT, fetched REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE robots (origin TEXT PRIMARY KEY, body BLOB NOT NULL, fetched REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE marks (name TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 
@@ -216,15 +216,16 @@ class Frontier:
         """Tell whether `mark(name)` was ever called."""
         return self._one("SELECT 1 FROM marks WHERE name = ?", name) is not None
 
-    def robots(self, origin: str, max_age: float) -> tuple[bytes | None, str | None] | None:
-        """Return the robots.txt of `origin` (body, or why there is none), unless it is older than `max_age` seconds."""
-        return self._db.execute(  # type: ignore[no-any-return]
-            "SELECT body, reason FROM robots WHERE origin = ? AND fetched > ?", (origin, time.time() - max_age)
-        ).fetchone()
+    def robots(self, origin: str, max_age: float) -> bytes | None:
+        """Return the robots.txt of `origin`, unless it is unknown or older than `max_age` seconds."""
+        body: bytes | None = self._one(
+            "SELECT body FROM robots WHERE origin = ? AND fetched > ?", origin, time.time() - max_age
+        )
+        return body
 
-    def keep_robots(self, origin: str, body: bytes | None, reason: str | None) -> None:
-        """Remember the robots.txt of `origin`."""
-        self._db.execute("INSERT OR REPLACE INTO robots VALUES (?, ?, ?, ?)", (origin, body, reason, time.time()))
+    def keep_robots(self, origin: str, body: bytes) -> None:
+        """Remember the robots.txt of `origin`; empty where there is none."""
+        self._db.execute("INSERT OR REPLACE INTO robots VALUES (?, ?, ?)", (origin, body, time.time()))
 
     def reasons(self) -> Iterator[tuple[str, str]]:
         """Yield (reason, URL) of every page URL decided, sorted by URL."""

@@ -5,7 +5,7 @@ import email.utils
 import logging
 import time
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from protego import Protego
 from scrapy import Request
@@ -31,6 +31,7 @@ ROBOTS_REDIRECTS = 5
 """Redirects followed from a robots.txt: RFC 9309 §2.3.1.2 asks for at least five."""
 ROBOTS_SECONDS = 24 * 3600.0
 """How long a robots.txt is believed, in seconds: RFC 9309 §2.4."""
+_OWN_REASONS = ("private_address", "dns", "invalid_url")
 
 
 class RefusedError(IgnoreRequest):
@@ -49,7 +50,7 @@ class RobotsMiddleware:
         self._spider: SiteSpider = crawler.spider  # type: ignore[assignment]
         self._spider.robots = self
         self._agent = self._spider.cfg.user_agent
-        self._rules: dict[str, Protego | str] = {}
+        self._rules: dict[str, Protego | RefusedError] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
     @classmethod
@@ -62,18 +63,16 @@ class RobotsMiddleware:
         if request.meta.get("robots"):
             return
         rules = await self.rules(origin(request.url))
-        if isinstance(rules, str):
-            raise RefusedError("robots_unreachable", rules)
+        if isinstance(rules, RefusedError):
+            raise RefusedError(rules.reason, str(rules))
         if not rules.can_fetch(request.url, self._agent):
             raise RefusedError("robots")
 
     async def sitemaps(self, site: str) -> list[str]:
         """Return the sitemaps that the robots.txt of `site` names, as URLs."""
         await self.rules(site)
-        known = self._spider.frontier.robots(site, ROBOTS_SECONDS)
-        body = known[0] if known else None
         found = []
-        for url in sitemap_urls_from_robots(body or b"", site + "/"):
+        for url in sitemap_urls_from_robots(self._spider.frontier.robots(site, ROBOTS_SECONDS) or b"", site + "/"):
             try:
                 if made := normalise(url):
                     found.append(made)
@@ -81,46 +80,46 @@ class RobotsMiddleware:
                 logger.warning("%s/robots.txt names a sitemap that is no URL (%s): %s", site, exc, url)
         return found
 
-    async def rules(self, site: str) -> Protego | str:
+    async def rules(self, site: str) -> Protego | RefusedError:
         """Return the rules for `site`, or why nothing is allowed there."""
         async with self._locks.setdefault(site, asyncio.Lock()):
             if site not in self._rules:
                 known = self._spider.frontier.robots(site, ROBOTS_SECONDS)
-                body, reason = known or await self._fetch(site)
-                if known is None:
-                    self._spider.frontier.keep_robots(site, body, reason)
-                text = None if body is None else body.decode("utf-8-sig", "ignore")
-                self._rules[site] = reason or "unreachable" if text is None else Protego.parse(text)
-                self._slow_down(site)
+                body = known if known is not None else await self._fetch(site)
+                if isinstance(body, bytes):
+                    self._spider.frontier.keep_robots(site, body)
+                    self._rules[site] = Protego.parse(body.decode("utf-8-sig", "ignore"))
+                    self._slow_down(site)
+                else:
+                    self._rules[site] = body
             return self._rules[site]
 
-    async def _fetch(self, site: str) -> tuple[bytes | None, str | None]:
-        url = f"{site}/robots.txt"
+    async def _fetch(self, site: str) -> bytes | RefusedError:
+        url: str | None = f"{site}/robots.txt"
+        meta = {"robots": True, "download_maxsize": max(self._spider.cfg.max_page_bytes, 10 * ROBOTS_BYTES)}
         for _ in range(ROBOTS_REDIRECTS + 1):
-            meta = {"robots": True, "download_maxsize": self._spider.cfg.max_page_bytes}
+            request = Request(url or "", callback=NO_CALLBACK, meta=meta, dont_filter=True)
             try:
-                response = await self._crawler.engine.download_async(
-                    Request(url, callback=NO_CALLBACK, meta=meta, dont_filter=True)
-                )
-            except Exception as exc:  # whatever it was, without an answer nothing may be fetched
-                return None, f"{url}: {self._spider.why(url, exc)[1]}"
-            location = response.headers.get("Location")
-            if response.status // 100 == 3 and location:
-                try:
-                    url = normalise(urljoin(url, location.decode("latin-1"))) or ""
-                except ValueError:
-                    url = ""
-                if not url:
-                    return b"", None
-                continue
+                response = await self._crawler.engine.download_async(request)
+            except Exception as exc:  # whatever it was: without an answer nothing may be fetched
+                reason, detail = self._spider.why(request.url, exc)
+                return RefusedError(reason if reason in _OWN_REASONS else "robots_unreachable", f"{url}: {detail}")
             if response.status >= 500 or response.status == 429:
-                return None, f"{url}: status {response.status}"
-            return (response.body[:ROBOTS_BYTES] if response.status // 100 == 2 else b""), None
-        return b"", None
+                return RefusedError("robots_unreachable", f"{url}: status {response.status}")
+            location = response.headers.get("Location")
+            if response.status // 100 != 3 or not location:
+                return response.body[:ROBOTS_BYTES] if response.status == 200 else b""
+            try:
+                url = normalise(location.decode("latin-1"), url)
+            except ValueError:
+                url = None
+            if url is None:
+                return b""
+        return b""
 
     def _slow_down(self, site: str) -> None:
         rules = self._rules[site]
-        delay = None if isinstance(rules, str) else rules.crawl_delay(self._agent)
+        delay = None if isinstance(rules, RefusedError) else rules.crawl_delay(self._agent)
         if not delay or delay <= self._spider.cfg.delay_seconds:
             return
         logger.info("%s asks for %g seconds between requests", site, delay)

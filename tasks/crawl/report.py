@@ -1,7 +1,6 @@
 """What a crawl leaves: WARC files of the pages kept, the log of every decision, the counters."""
 
 import json
-import shutil
 from datetime import UTC, datetime
 
 from infra.artifacts import Attempt, Counters
@@ -39,7 +38,6 @@ def write(cfg: CrawlConfig, out: Attempt) -> Counters:
         counters.values.update(bytes=size, warc_files=warcs)
         return counters
     except DataError:
-        shutil.copyfile(out.path("logs/crawl.jsonl"), out.scratch / "failed.jsonl")
         for file in out.scratch.glob(f"{FRONTIER}*"):
             file.unlink()
         raise

@@ -4,6 +4,7 @@ import gzip
 import io
 import logging
 import time
+import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, Self
@@ -57,6 +58,7 @@ _FAILURES: tuple[tuple[type[BaseException], str], ...] = (
     (ConnectionLost, "connection"),
     (OSError, "content_encoding"),
     (EOFError, "content_encoding"),
+    (zlib.error, "content_encoding"),
     (ValueError, "invalid_url"),
 )
 
@@ -205,6 +207,8 @@ class SiteSpider(Spider):
         self._commit(target, outcome)
 
     def _commit(self, target: Target, outcome: Outcome) -> None:
+        if self.failure is not None and outcome.reason in _UNREACHED:
+            return  # stays pending
         try:
             self.queue.done(target, outcome)
             self._watch(target, outcome)

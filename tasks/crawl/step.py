@@ -82,7 +82,9 @@ class CrawlConfig(StepConfig):
     max_outage: int = Field(default=100, ge=1)
     """So many failures to connect in a row, from any host, stop the crawl with an error instead of emptying it."""
     delay_seconds: Annotated[float, Execution] = Field(default=1.0, ge=0)
-    """Least time between two requests to one host, in seconds; a longer Crawl-delay in robots.txt wins."""
+    """Least time between two requests to one host, in seconds; a longer Crawl-delay in robots.txt wins.
+
+    A site that the step starts itself is asked without delay."""
     concurrency: Annotated[int, Execution] = Field(default=32, ge=1)
     """Most requests under way."""
     host_concurrency: Annotated[int, Execution] = Field(default=2, ge=1)

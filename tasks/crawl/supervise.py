@@ -33,7 +33,7 @@ def fetch(cfg: CrawlConfig, out: Attempt) -> None:
             return
         if cfg.site == "pydoc":
             target = stack.enter_context(pydoc_site())
-            cfg = cfg.model_copy(update={"connect_to": {**cfg.connect_to, PYDOC_HOST: target}})
+            cfg = cfg.model_copy(update={"connect_to": {PYDOC_HOST: target}, "delay_seconds": 0, "host_concurrency": 4})
         outcome = out.scratch / _OUTCOME
         outcome.unlink(missing_ok=True)
         process = subprocess.Popen(

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -26,7 +27,7 @@ from tests.tasks.web_server import Answer, Website, moved, page, website
 HOST = "http://site.test"
 
 
-def config(site: Website | None = None, **changes: Any) -> CrawlConfig:
+def config(web: Website | None = None, **changes: Any) -> CrawlConfig:
     fields: dict[str, Any] = {
         "kind": "crawl",
         "name": "site",
@@ -35,7 +36,7 @@ def config(site: Website | None = None, **changes: Any) -> CrawlConfig:
         "delay_seconds": 0,
         "host_concurrency": 4,
         "retry_seconds": 0.05,
-        "connect_to": {"site.test": site.address} if site else {},
+        "connect_to": {"site.test": web.address} if web else {},
     }
     return CrawlConfig(**{**fields, **changes})
 
@@ -93,7 +94,7 @@ def test_robots_txt_is_obeyed_and_what_it_forbids_is_counted(tmp_path: Path) -> 
     assert "(+https://example.org/about)" in agent
 
 
-@pytest.mark.parametrize("status", [500, 503, 429])
+@pytest.mark.parametrize("status", [500, 429])
 def test_a_host_whose_robots_txt_is_unreachable_is_left_alone(tmp_path: Path, status: int) -> None:
     with website({"/robots.txt": Answer(status=status), "/": page()}) as site:
         with pytest.raises(DataError, match=rf"http://site.test/: robots_unreachable \(.*status {status}"):
@@ -149,15 +150,16 @@ def test_sitemaps_are_read_through_indexes_and_gzip(tmp_path: Path) -> None:
 # -- what is refused -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "host", ["127.0.0.1", "localhost", "127.1", "0x7f000001", "2130706433", "[::1]", "[::ffff:127.0.0.1]"]
-)
-def test_private_addresses_are_refused_however_they_are_spelled(tmp_path: Path, host: str) -> None:
-    with website({"/": page()}) as site:
-        seed = f"http://{host}:{site.port}/"
-        with pytest.raises(DataError, match="private_address"):
-            run(config(seeds=[seed]), tmp_path / "out")
-        assert site.asked == []
+def test_private_addresses_are_refused_however_they_are_spelled(tmp_path: Path) -> None:
+    spellings = ["127.0.0.1", "localhost", "127.1", "0x7f000001", "2130706433", "[::1]", "[::ffff:127.0.0.1]"]
+    with website({"/": page(), "/x": page()}) as site:
+        seeds = [f"http://{host}:{site.port}/x" for host in spellings]
+        counters, found = run(config(site, seeds=[f"{HOST}/", *seeds]), tmp_path / "some")
+        assert paths(found) == ["/"]
+        assert counters.dropped == {"private_address": len(spellings)}
+        assert site.times("/x") == 0
+        with pytest.raises(DataError, match=rf"127\.0\.0\.1:{site.port}/x: private_address"):
+            run(config(seeds=seeds[:1]), tmp_path / "none")
 
 
 def test_private_addresses_are_refused_behind_redirects_unless_allowed(tmp_path: Path) -> None:
@@ -331,17 +333,19 @@ def test_an_outage_stops_the_crawl_and_it_goes_on_from_there(tmp_path: Path) -> 
 # -- limits and determinism ----------------------------------------------------------------------------------------
 
 
-def tree(width: int = 4, depth: int = 3, chance: random.Random | None = None) -> dict[str, Answer]:
-    """A site of `width`**`depth` pages; with `chance` a third of them is missing or late."""
+def tree(
+    width: int = 4, depth: int = 3, chance: random.Random | None = None, missing: float = 0.3, wait: float = 0.03
+) -> dict[str, Answer]:
+    """A site of `width`**`depth` leaves; with `chance` a share of them is missing and all take up to `wait` seconds."""
     answers = {}
     for level in range(depth + 1):
         for names in itertools.product("abcdefgh"[:width], repeat=level):
             path = "/" + "".join(f"{name}/" for name in names)
             links = [f"{path}{name}/" for name in "abcdefgh"[:width]] if level < depth else []
             answers[path] = page(*links, text=f"This is {path}." * 10)
-            if chance and level and chance.random() < 0.3:
+            if chance and level and chance.random() < missing:
                 answers[path] = Answer(status=404)
-            answers[path].wait = chance.random() * 0.03 if chance else 0.0
+            answers[path].wait = chance.random() * wait if chance else 0.0
     return answers
 
 
@@ -358,15 +362,14 @@ def test_depth_page_and_byte_limits_are_kept(tmp_path: Path) -> None:
         assert len(site.pages()) == len(found)
 
 
-@pytest.mark.parametrize("order", ["hash", "url"])
-def test_the_pages_do_not_depend_on_concurrency_or_timing(tmp_path: Path, order: str) -> None:
+def test_the_pages_do_not_depend_on_concurrency_or_timing(tmp_path: Path) -> None:
     runs = []
     for number, concurrency in enumerate((1, 8)):
         answers = tree(5, 3, random.Random(7))
         for answer in answers.values():
             answer.wait *= random.random()
         with website(answers) as site:
-            cfg = config(site, host_concurrency=concurrency, max_pages=40, order=order)
+            cfg = config(site, host_concurrency=concurrency, max_pages=40)
             runs.append(run(cfg, tmp_path / str(number)))
     assert runs[0][1] == runs[1][1]
     assert runs[0][0].model_dump() == runs[1][0].model_dump()
@@ -415,30 +418,30 @@ def wait_for(condition: Any, seconds: float = 20.0) -> None:
 
 
 def test_a_killed_crawl_goes_on_where_it_was_and_asks_for_nothing_twice(tmp_path: Path) -> None:
-    answers = tree(5, 3, random.Random(3))
+    under_way, kills = 3, (5, 40)
+    answers = tree(5, 3, random.Random(3), missing=0.1, wait=0.1)
     with website(answers) as site:
-        cfg = config(site, host_concurrency=3, max_pages=80)
+        cfg = config(site, host_concurrency=under_way, max_pages=100)
         _, expected = run(cfg, tmp_path / "undisturbed")
+    assert len(expected) == 100
     with website(answers) as site:
-        cfg = config(site, host_concurrency=3, max_pages=80)
+        cfg = config(site, host_concurrency=under_way, max_pages=100)
         frontier = tmp_path / "killed.scratch" / "frontier.db"
-        for least in (5, 30):
+        for least in kills:
             process = start(cfg, tmp_path / "killed")
             wait_for(lambda least=least: len(decided(frontier)) >= least)
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-        before = len(site.asked)
-        wait_for(lambda: time.monotonic() - site.asked[-1][1] > 1.0)  # the fetching process has gone too
-        assert len(site.asked) - before < 60
+        wait_for(lambda: time.monotonic() - site.asked[-1][1] > 1.5)  # the fetching process is gone too
         done, asked = decided(frontier), len(site.asked)
-        assert len(done) < len(expected)
+        assert len(done) < 100
         counters, found = run(cfg, tmp_path / "killed")
         again = [path for path, _ in site.asked[asked:] if path in done]
         twice = [path for path in set(site.pages()) if site.times(path) > 1]
     assert found == expected
     assert again == []
-    assert len(twice) <= 2 * 3  # only what was under way at each of the two kills
-    assert counters.documents_out == 80
+    assert len(twice) <= len(kills) * under_way  # no more than what was under way at each kill
+    assert counters.documents_out == 100
 
 
 # -- what comes out ------------------------------------------------------------------------------------------------
@@ -547,32 +550,41 @@ def children(pid: int) -> list[int]:
 
 @pytest.mark.slow
 def test_the_documentation_of_python_is_the_same_in_every_crawl(tmp_path: Path) -> None:
-    cfg = CrawlConfig(kind="crawl", name="pydoc", site="pydoc", max_pages=130, delay_seconds=0, host_concurrency=4)
+    telling = ("ctypes", "smtplib", "difflib", "os", "sysconfig")
+    seeds = [f"http://pydoc.localhost/{name}.html" for name in ("topics", *telling)]
+    cfg = CrawlConfig(kind="crawl", name="pydoc", site="pydoc", seeds=seeds, max_pages=90, max_depth=1)
     counters, found = run(cfg, tmp_path / "once")
     process = start(cfg, tmp_path / "again")
     frontier = tmp_path / "again.scratch" / "frontier.db"
-    wait_for(lambda: len(decided(frontier)) > 100)
+    wait_for(lambda: len(decided(frontier)) > 20)
     offspring = children(process.pid)
     assert len(offspring) == 2  # the server and the fetching process
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in offspring), 5.0)
+    wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in offspring), 10.0)
     _, again = run(cfg, tmp_path / "again")
     assert again == found
-    assert counters.documents_out == 130
-    topics = [url for url in found if "topic?key=" in url]
-    assert len(topics) > 60
+    assert counters.documents_out == 90
+    assert len([url for url in found if "topic?key=" in url]) > 60
     assert b"arithmetic" in found["http://pydoc.localhost/topic?key=BINARY"][2]
     everything = b"".join(body for _, _, body in found.values())
-    for told in (sys.base_prefix, str(Path.home()), os.uname().release):
-        assert told.encode() not in everything
+    for told in (b"at&nbsp;0x", os.environ["PATH"].encode(), os.uname().release.encode(), *_homes()):
+        assert told not in everything
 
 
-@pytest.mark.slow
-def test_module_pages_of_the_documentation_tell_no_addresses_and_no_paths(tmp_path: Path) -> None:
-    seeds = [f"http://pydoc.localhost/{name}.html" for name in ("ctypes", "smtplib", "difflib", "os", "antigravity")]
-    cfg = CrawlConfig(kind="crawl", name="pydoc", site="pydoc", seeds=seeds, max_depth=0, delay_seconds=0)
-    _, first = run(cfg, tmp_path / "first")
-    _, second = run(cfg, tmp_path / "second")
-    assert first == second
-    assert not any(b"at&nbsp;0x" in body or sys.base_prefix.encode() in body for _, _, body in first.values())
+def _homes() -> list[bytes]:
+    """Where this Python is installed, if that says something, and the home of the person who runs it."""
+    return [
+        str(path).encode() for path in (sys.base_prefix, Path.home()) if str(path) not in ("/", "/usr", "/usr/local")
+    ]
+
+
+def test_of_the_documentation_only_topics_and_public_modules_are_crawled() -> None:
+    from tasks.crawl.sites import pydoc_scope
+
+    scope = re.compile(pydoc_scope())
+    inside = ["topics.html", "index.html", "topic?key=BINARY", "os.html", "email.mime.text.html", "__future__.html"]
+    outside = ["sys.html", "antigravity.html", "test.support.html", "_abc.html", "numpy.html", "idlelib.html"]
+    outside += ["unittest.test.html", "get?key=os", "search?key=x", "os.html?x", "xml._private.html", "osx.html"]
+    assert [name for name in inside if not scope.search(f"http://pydoc.localhost/{name}")] == []
+    assert [name for name in outside if scope.search(f"http://pydoc.localhost/{name}")] == []

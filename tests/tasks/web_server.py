@@ -91,6 +91,9 @@ def website(answers: dict[str, Answer | Callable[[int], Answer]]) -> Iterator[We
         daemon_threads = True
         request_queue_size = 64
 
+        def handle_error(self, *_: object) -> None:
+            return  # a crawler that hangs up, or an answer that is meant to break
+
     server = Server(("127.0.0.1", 0), Handler)
     site.port = server.server_port
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
