@@ -1,0 +1,52 @@
+"""evaluate: what a model makes of text that it has never seen, against lines that say whether that is good.
+
+evaluation.json     {task: {metric: value}}: validation, validation/<source>, reference/<name>, verdict
+samples.json        [{prompt, text, seed}]: what the model writes after fixed prompts
+
+The held-out text is the first `max_bytes` of the validation documents, in their order; the model and all references
+are measured on exactly these bytes.  Bits a byte compare across tokenizers and with compressors; nats a token and
+perplexity only among models of one tokenizer.  Each document is scored by itself: it follows an end-of-document token
+and is charged for its own, as in training; the compressors are not told where documents end.
+"""
+
+from pydantic import Field
+
+from infra.artifacts import Artifact, Attempt, Counters
+from infra.steps import StepConfig, step
+
+
+class EvaluateConfig(StepConfig):
+    """On what a model is judged, and what it is asked to write."""
+
+    max_bytes: int = Field(default=2_000_000, ge=1)
+    """UTF-8 bytes of validation text to judge on; the rest is left out, and how much that is is recorded."""
+
+    prompts: tuple[str, ...] = ("The", "In", "This is")
+    """Beginnings that the model continues; an empty one lets it begin a document."""
+
+    new_tokens: int = Field(default=160, ge=1)
+    """Most tokens written after a prompt; an end-of-document token ends the text earlier."""
+
+    temperature: float = Field(default=0.8, ge=0)
+    """Divides the logits before sampling; 0 always takes the most likely token."""
+
+    top_k: int | None = Field(default=50, ge=1)
+    """Samples among so many most likely tokens only; all of them where it is null."""
+
+    seed: int = Field(default=0, ge=0)
+    """Seed of the samples; prompt number n uses seed + n."""
+
+    stride: int | None = Field(default=None, ge=1)
+    """Documents longer than the model's context are read in windows that begin so many tokens apart; half a context
+    where it is null. A smaller one gives every token more context, and takes longer."""
+
+
+@step("evaluate", version=1, reads={"documents": ("validation",)})
+def evaluate(cfg: EvaluateConfig, model: Artifact, documents: Artifact, tokens: Artifact, out: Attempt) -> Counters:
+    """Judge a model on held-out documents and let it write; `tokens` gives the counts of the unigram line.
+
+    Raises DataError where there is no held-out text, or where the model and the tokens disagree on the vocabulary.
+    """
+    from tasks.evaluate.judging import evaluate_model
+
+    return evaluate_model(cfg, model, documents, tokens, out)

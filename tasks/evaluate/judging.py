@@ -1,0 +1,144 @@
+"""Judges a model: scores the held-out text a document at a time, draws the reference lines, lets the model write."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from infra.artifacts import Artifact, Attempt, Counters
+from infra.errors import DataError
+from tasks.evaluate import EvaluateConfig
+from tasks.evaluate.candidate import Candidate, load_candidate
+from tasks.evaluate.heldout import HeldOut, held_out
+from tasks.evaluate.references import count_tokens, gzip_bits_per_byte, total_nats, unigram_nats, xz_bits_per_byte
+from tasks.evaluate.tally import Evaluation, Tally, references, verdict
+from tasks.tokenizer.encoding import DocumentEncoder
+
+log = logging.getLogger(__name__)
+
+CHUNK_BYTES = 1 << 17
+"""Text that is scored between two reports of progress."""
+PROGRESS_SECONDS = 1.0
+
+
+def evaluate_model(
+    cfg: EvaluateConfig, model: Artifact, documents: Artifact, tokens: Artifact, out: Attempt
+) -> Counters:
+    """Write evaluation.json and samples.json."""
+    texts = list(held_out(documents.files("validation"), cfg.max_bytes))
+    if not texts:
+        raise DataError("evaluate: the validation documents have no text; raise split.validation_fraction")
+    encoder = DocumentEncoder(model.file("tokenizer.json").local())
+    candidate = load_candidate(cfg, model)
+    index = json.loads(tokens.file("index.json").read_bytes())
+    if index["vocab_size"] != encoder.vocab_size:
+        raise DataError(
+            f"evaluate: the model's tokenizer has {encoder.vocab_size} tokens and the training tokens were made with "
+            f"{index['vocab_size']}: they do not belong together"
+        )
+    shards = [file.local() for file in tokens.files("train") if file.path.endswith(".bin")]
+    started = time.perf_counter()
+    training = unigram_nats(count_tokens(shards, index["dtype"], encoder.vocab_size))
+    tallies = judge(candidate, encoder, training, texts, _progress(out, texts))
+    seconds = time.perf_counter() - started
+    evaluation = evaluation_of(tallies, encoder.vocab_size, [each.text for each in texts])
+    evaluation["validation"]["coverage"] = round(
+        float(evaluation["validation"]["bytes"]) / index["splits"]["validation"]["bytes"], 6
+    )
+    _write(out.path("evaluation.json"), evaluation)
+    _write(out.path("samples.json"), list(samples(cfg, candidate, encoder)))
+    total = evaluation["validation"]
+    return Counters(
+        values={name: int(total[name]) for name in ("documents", "bytes", "tokens")},
+        metrics={"scored_tokens_per_second": round(float(total["tokens"]) / seconds)},
+    )
+
+
+def judge(
+    candidate: Candidate,
+    encoder: DocumentEncoder,
+    unigram: npt.NDArray[np.float64],
+    documents: Sequence[HeldOut],
+    progress: Callable[[int], None],
+) -> dict[str, Tally]:
+    """Return the sums of each source; `progress` is told the bytes done.
+
+    Model and unigram line are charged for the same tokens, each document's end-of-document token included.  Raises
+    DataError where the model encodes a text otherwise than the training data was encoded.
+    """
+    tallies: dict[str, Tally] = {}
+    done = 0
+    for chunk in _chunks(documents):
+        encoded = encoder.encode((document, document.text) for document in chunk)
+        costs = candidate.costs([document.text for document in chunk])
+        for (document, ids), cost in zip(encoded, costs, strict=True):
+            charged = np.append(ids, encoder.end_of_document)
+            if cost.tokens != len(charged):
+                raise DataError(
+                    f"evaluate: the model makes {cost.tokens} tokens of a text of {document.source}, the tokenizer of "
+                    f"its training data {len(charged)}"
+                )
+            tally = Tally(1, document.bytes, len(charged), cost.nats, total_nats(unigram, charged))
+            tallies.setdefault(document.source, Tally()).add(tally)
+            done += document.bytes
+        progress(done)
+    return tallies
+
+
+def _chunks(documents: Sequence[HeldOut]) -> Iterator[list[HeldOut]]:
+    """Group documents of about CHUNK_BYTES of text."""
+    chunk: list[HeldOut] = []
+    size = 0
+    for document in documents:
+        chunk.append(document)
+        size += document.bytes
+        if size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def samples(cfg: EvaluateConfig, candidate: Candidate, encoder: DocumentEncoder) -> Iterator[dict[str, Any]]:
+    """Yield what the model writes after each prompt; a prompt outside of its vocabulary is left out, with a warning."""
+    for number, prompt in enumerate(cfg.prompts):
+        try:
+            list(encoder.encode([(number, prompt)]))
+        except DataError as error:  # a vocabulary of characters need not have all of a default prompt
+            log.warning("evaluate.prompts: %r is left out: %s", prompt, error)
+            continue
+        yield {"prompt": prompt, "text": candidate.write(prompt, cfg.seed + number), "seed": cfg.seed + number}
+
+
+def evaluation_of(tallies: dict[str, Tally], vocabulary: int, texts: Sequence[str]) -> Evaluation:
+    """Return evaluation.json: all text, each source, the reference lines on the same text, the verdict."""
+    total = Tally()
+    for tally in tallies.values():
+        total.add(tally)
+    evaluation = {
+        "validation": total.metrics(),
+        **{f"validation/{source}": tallies[source].metrics() for source in sorted(tallies)},
+        **references(total, vocabulary, gzip=gzip_bits_per_byte(texts), xz=xz_bits_per_byte(texts)),
+    }
+    return {**evaluation, "verdict": verdict(evaluation)}
+
+
+def _progress(out: Attempt, texts: Sequence[HeldOut]) -> Callable[[int], None]:
+    total, said = sum(each.bytes for each in texts), time.monotonic()
+
+    def say(done: int) -> None:
+        nonlocal said
+        if time.monotonic() - said >= PROGRESS_SECONDS:
+            out.progress(done, total, "bytes")
+            said = time.monotonic()
+
+    return say
+
+
+def _write(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
