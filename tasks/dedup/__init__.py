@@ -12,8 +12,6 @@ dropped/    id, url, reason (exact, minhash) and the id of the document that sta
 
 from typing import Annotated, Literal
 
-from pydantic import Field
-
 from infra.artifacts import Artifact, Attempt, Counters
 from infra.steps import Execution, Gate, StepConfig, step
 
@@ -24,13 +22,8 @@ class DedupConfig(StepConfig):
     """How duplicates are found and which one of them is kept."""
 
     minhash: bool = True
-    """Also remove near duplicates, by the MinHash signatures of `annotate`; without them only exact ones are found."""
-
-    buckets: int = Field(default=14, ge=1)
-    """MinHash buckets; two documents are a pair when all hashes of one bucket are equal (FineWeb: 14)."""
-
-    hashes_per_bucket: int = Field(default=8, ge=1)
-    """Hashes in a bucket; Jaccard similarity s is found with probability 1-(1-s^hashes)^buckets (FineWeb: 8)."""
+    """Also remove near duplicates, by the MinHash signatures of `annotate` and with the buckets that were set there;
+    without signatures only exact duplicates are found."""
 
     keep: Keep = "longest"
     """The document of a cluster that stays: the longest, the first by order of the sources, or the newest by date;

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infra.errors import DataError
+from tasks.annotate import MinhashSettings
 
 if TYPE_CHECKING:
     from datatrove.pipeline.dedup.minhash import MinhashConfig
@@ -36,20 +37,19 @@ class SignatureFiles:
     records of a file are sorted.
     """
 
-    def __init__(
-        self, folder: Path, buckets: int, hashes_per_bucket: int, chunk_documents: int = CHUNK_DOCUMENTS
-    ) -> None:
+    def __init__(self, folder: Path, settings: MinhashSettings, chunk_documents: int = CHUNK_DOCUMENTS) -> None:
         self.folder = folder
-        self.buckets = buckets
-        self.hashes_per_bucket = hashes_per_bucket
+        self.settings = settings
+        self.buckets = settings.num_buckets
+        self.hashes_per_bucket = settings.hashes_per_bucket
         self.chunk_documents = chunk_documents
         self.chunks = 0
         self.documents = 0
         self.signatures = 0
         self._hashes: list[bytes] = []
         self._positions: list[int] = []
-        self._record = np.dtype([*((f"hash{i}", "<u8") for i in range(hashes_per_bucket)), ("document", "<u4")])
-        for bucket in range(buckets):
+        self._record = np.dtype([*((f"hash{i}", "<u8") for i in range(self.hashes_per_bucket)), ("document", "<u4")])
+        for bucket in range(self.buckets):
             self._bucket(bucket).mkdir(parents=True)
 
     def add(self, signature: bytes | None, id: str) -> None:
@@ -87,8 +87,7 @@ class SignatureFiles:
         if len(signature) != expected:
             raise DataError(
                 f"the MinHash signature of document {id} has {len(signature)} bytes, not the {expected} of "
-                f"{self.buckets} buckets of {self.hashes_per_bucket} hashes: set dedup.buckets and "
-                f"dedup.hashes_per_bucket to those of annotate.minhash"
+                f"{self.buckets} buckets of {self.hashes_per_bucket} hashes that its file declares"
             )
 
     def _write_chunk(self) -> None:
@@ -116,7 +115,7 @@ def near_groups(signatures: SignatureFiles, work: Path) -> Iterator[list[int]]:
     """
     if not signatures.signatures:
         return
-    config = _datatrove_config(signatures)
+    config = datatrove_config(signatures.settings)
     pairs, clusters = work / "pairs", work / "clusters"
     _match(config, signatures, pairs)
     _cluster(config, pairs, clusters)
@@ -128,16 +127,12 @@ def near_groups(signatures: SignatureFiles, work: Path) -> Iterator[list[int]]:
     yield from groups.values()
 
 
-def _datatrove_config(signatures: SignatureFiles) -> "MinhashConfig":
-    """The one MinhashConfig of every stage; n-grams and normalisation are over once the signatures exist."""
+def datatrove_config(settings: MinhashSettings) -> "MinhashConfig":
+    """Return the one MinhashConfig of every stage: that of the signatures."""
     from datatrove.pipeline.dedup.minhash import MinhashConfig
     from datatrove.utils.hashing import HashConfig
 
-    return MinhashConfig(
-        num_buckets=signatures.buckets,
-        hashes_per_bucket=signatures.hashes_per_bucket,
-        hash_config=HashConfig(precision=64),
-    )
+    return MinhashConfig(**settings.model_dump(), hash_config=HashConfig(precision=64, hash_fc="xxhash"))
 
 
 def _match(config: "MinhashConfig", signatures: SignatureFiles, pairs: Path) -> None:

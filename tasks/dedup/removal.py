@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 
 from infra.artifacts import Artifact, Attempt, Counters, File
 from infra.errors import DataError
+from tasks.annotate import MinhashSettings
+from tasks.annotate.schema import minhash_settings
 from tasks.dedup.clusters import Clusters, Member, Removal, cluster_sizes, decide, rest_of, timestamp
 from tasks.dedup.exact import TEXT_HASH, equal_groups, normalise, text_hash
 from tasks.dedup.minhash import SignatureFiles, near_groups
@@ -130,16 +132,26 @@ def _survey(keep: "Keep", shards: list[Shard], out: Attempt) -> Survey:
     return Survey(np.frombuffer(hashes, TEXT_HASH), np.frombuffer(preferences, np.int64))
 
 
+def _settings(shards: list[Shard]) -> MinhashSettings | None:
+    """Return how the stored signatures were made, None where there are none; raises DataError where files disagree."""
+    files = [shard.signals for shard in shards if shard.signals is not None]
+    found = {minhash_settings(pq.read_schema(file.local())) for file in files}
+    if len(found) > 1:
+        raise DataError(
+            "dedup: the MinHash signatures of the input were made with different settings of annotate.minhash"
+        )
+    return found.pop() if found else None
+
+
 def _signatures(cfg: "DedupConfig", shards: list[Shard], folder: Path) -> SignatureFiles | None:
     """Write the stored signatures as datatrove's stage 1 would; None where there is nothing to compare."""
     if not cfg.minhash or not shards:
         return None
-    if any(shard.signals is None or "minhash" not in pq.read_schema(shard.signals.local()).names for shard in shards):
-        log.warning(
-            "dedup: the input has no MinHash signatures (annotate is off), so only exact duplicates are removed"
-        )
+    settings = _settings(shards)
+    if settings is None:
+        log.warning("dedup: the input has no MinHash signatures (annotate.minhash), only exact duplicates are removed")
         return None
-    files = SignatureFiles(folder, cfg.buckets, cfg.hashes_per_bucket)
+    files = SignatureFiles(folder, settings)
     for shard in shards:
         assert shard.signals is not None
         rows = zip(iter_rows(shard.documents, ["id"]), iter_rows(shard.signals, ["id", "minhash"]), strict=True)

@@ -7,7 +7,7 @@ import numpy as np
 from tasks.tokenizer.encoding import DocumentEncoder
 from tasks.tokenizer.sampling import Sample
 
-MEASURED_BYTES: Final = 16 * 1024 * 1024
+MEASURED_BYTES: Final = 8 * 1024 * 1024
 """Bytes of training text that the report is measured on, at most (but at least one document)."""
 
 EXAMPLES: Final = 20

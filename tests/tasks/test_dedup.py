@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,44 +14,43 @@ from hypothesis import strategies as st
 from infra.artifacts import Artifact, Attempt, Counters
 from infra.canonical import digest_of
 from infra.errors import DataError
+from tasks.annotate import MinhashSettings
+from tasks.annotate.minhash import Minhash
 from tasks.dedup import DedupConfig, dedup
 from tasks.dedup.clusters import OLDEST, Clusters, timestamp
-from tasks.dedup.minhash import SignatureFiles, near_groups
-from tasks.documents import iter_rows
-from tests.tasks.text_corpus import corpus, document, rows, write_folder
+from tasks.dedup.minhash import SignatureFiles, datatrove_config, near_groups
+from tasks.documents import iter_rows, write_parquet
+from tests.tasks.text_corpus import corpus, document, rows, signature_schema, write_folder
 
-BUCKETS, HASHES = 14, 8
-GOLDEN = "873d813443e2a714d452b0096b439d2328e05bb7d87a1a05dd535a5064457970"
+FINEWEB = MinhashSettings()
+GOLDEN = "84ef65e14b3d17bc0661ec22405e7a92682180235bd9a95de3cdfec2ed26f558"
 
 
 def signature(values: np.ndarray[Any, Any]) -> bytes:
     """The 14x8 MinHash of a set of 64-bit shingle hashes, by datatrove's own stage 1."""
-    from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
+    from datatrove.pipeline.dedup.minhash import MinhashDedupSignature
 
     stage = MinhashDedupSignature.__new__(MinhashDedupSignature)  # its constructor wants a tokenizer
-    stage.config, stage.num_hashes, stage._parameters = MinhashConfig(), BUCKETS * HASHES, None
+    stage.config, stage.num_hashes, stage._parameters = datatrove_config(FINEWEB), FINEWEB.hashes, None
     return np.array(stage.get_signature(values.reshape(-1, 1)), "<u8").tobytes()
 
 
+@cache
 def text_signature(text: str) -> bytes | None:
-    """A signature over word 5-grams, null for shorter texts, like the one that annotate stores."""
-    import xxhash
-
-    words = text.lower().split()
-    shingles = [xxhash.xxh64_intdigest(" ".join(words[i : i + 5])) for i in range(len(words) - 4)]
-    return signature(np.array(shingles, np.uint64)) if shingles else None
+    """The signature that `annotate` stores."""
+    return Minhash(FINEWEB).signature(text)
 
 
 def sentence(seed: int, words: int = 200) -> list[str]:
     generator = random.Random(seed)
-    return [f"w{generator.randrange(5000)}" for _ in range(words)]
+    return ["".join(generator.choices("abcdefghij", k=5)) for _ in range(words)]
 
 
 def near(words: list[str], seed: int) -> list[str]:
     """The same words but one."""
     generator = random.Random(seed)
     changed = list(words)
-    changed[generator.randrange(len(changed))] = f"changed{seed}"
+    changed[generator.randrange(len(changed))] = "changed" + "abcdefghij"[seed]
     return changed
 
 
@@ -196,14 +196,23 @@ def test_empty_files_stay_files(tmp_path: Path) -> None:
     assert counters.documents_in == 0
 
 
-def test_a_foreign_signature_is_refused_with_what_to_set(tmp_path: Path) -> None:
-    kept = corpus(tmp_path / "in", [[document("a b")]], {"a b": b"\0" * 800})
-    with pytest.raises(DataError, match=r"dedup\.buckets"):
-        dedup.fn(DedupConfig(), kept, Attempt.at(tmp_path / "out"))
-    too_large = np.full(BUCKETS * HASHES, (1 << 61) - 1, "<u8").tobytes()
+def test_a_foreign_signature_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has 800 bytes"):
+        SignatureFiles(tmp_path / "s", FINEWEB).add(b"\0" * 800, "id")
+    too_large = np.full(FINEWEB.hashes, (1 << 61) - 1, "<u8").tobytes()
     kept = corpus(tmp_path / "in2", [[document("a b")]], {"a b": too_large})
     with pytest.raises(DataError, match="below 2"):
         dedup.fn(DedupConfig(), kept, Attempt.at(tmp_path / "out2"))
+
+
+def test_signatures_made_in_two_ways_are_not_compared(tmp_path: Path) -> None:
+    one, two = document("one"), document("two")
+    corpus(tmp_path / "in", [[one]], {})
+    write_folder(tmp_path / "in", "documents", [[one], [two]])
+    other = signature_schema(MinhashSettings(seed=2))
+    write_parquet(tmp_path / "in" / "signals" / "00001-part.parquet", [{"id": two["id"], "minhash": None}], other)
+    with pytest.raises(DataError, match="different settings"):
+        dedup.fn(DedupConfig(), Artifact.of(tmp_path / "in"), Attempt.at(tmp_path / "out"))
 
 
 def test_signals_of_other_documents_are_refused(tmp_path: Path) -> None:
@@ -218,7 +227,7 @@ def test_signals_of_other_documents_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_signature_lost_on_the_way_is_noticed(tmp_path: Path) -> None:
-    files = SignatureFiles(tmp_path / "s", BUCKETS, HASHES)
+    files = SignatureFiles(tmp_path / "s", FINEWEB)
     for i in range(20):
         files.add(text_signature(" ".join(sentence(i % 10))), str(i))
     files.close()
@@ -240,7 +249,7 @@ def test_clusters_reach_across_signature_files(tmp_path: Path) -> None:
 
 def groups_of(signatures: list[bytes | None], folder: Path, chunk: int) -> list[list[int]]:
     shutil.rmtree(folder, ignore_errors=True)
-    files = SignatureFiles(folder / "s", BUCKETS, HASHES, chunk)
+    files = SignatureFiles(folder / "s", FINEWEB, chunk)
     for i, value in enumerate(signatures):
         files.add(value, str(i))
     files.close()
@@ -260,7 +269,7 @@ def test_pairs_are_found_as_often_as_the_formula_says(tmp_path: Path) -> None:
             signatures += [signature(values[:shingles]), signature(values[shingles - common :])]
         groups = groups_of(signatures, tmp_path / str(jaccard), 64)
         assert all(len(group) == 2 and group[1] == group[0] + 1 and group[0] % 2 == 0 for group in groups)
-        expected = 1 - (1 - similarity**HASHES) ** BUCKETS
+        expected = 1 - (1 - similarity**8) ** 14
         tolerance = 4 * (expected * (1 - expected) / pairs) ** 0.5 + 1 / pairs
         assert abs(len(groups) / pairs - expected) <= tolerance
 
@@ -284,12 +293,12 @@ def test_datatrove_makes_the_same_signature_files(tmp_path: Path) -> None:
     stage = MinhashDedupSignature(str(tmp_path / "theirs"), MinhashConfig(), language=Words())
     texts = [" ".join(sentence(i)) for i in range(30)] + ["two words"]
     stage.run([Document(text, str(i)) for i, text in enumerate(texts)], 0, 1)
-    ours = SignatureFiles(tmp_path / "ours", BUCKETS, HASHES)
+    ours = SignatureFiles(tmp_path / "ours", FINEWEB)
     for i, text in enumerate(texts):
         shingles = stage.get_shingles(text)
         ours.add(np.array(stage.get_signature(shingles), "<u8").tobytes() if len(shingles) else None, str(i))
     ours.close()
-    for bucket in range(BUCKETS):
+    for bucket in range(14):
         name = f"bucket_{bucket:03d}/00000.minhash.sig"
         assert (tmp_path / "ours" / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
 

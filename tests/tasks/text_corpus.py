@@ -7,10 +7,17 @@ from typing import Any
 import pyarrow as pa
 
 from infra.artifacts import Artifact
+from tasks.annotate import AnnotateConfig, MinhashSettings
+from tasks.annotate.schema import signals_schema
 from tasks.documents import DOCUMENTS, document_id, read_table, write_parquet
 
 Shards = Sequence[Sequence[dict[str, Any]]]
-SIGNALS = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("minhash", pa.binary())])
+
+
+def signature_schema(minhash: MinhashSettings) -> pa.Schema:
+    """Some columns of signals/, with the metadata that annotate writes."""
+    full = signals_schema(AnnotateConfig(minhash=minhash))
+    return pa.schema([full.field("id"), full.field("minhash")], metadata=full.metadata)
 
 
 def document(text: str, url: str = "", **columns: Any) -> dict[str, Any]:
@@ -25,7 +32,7 @@ def write_folder(directory: Path, folder: str, shards: Shards) -> None:
     for number, rows in enumerate(shards):
         path = directory / folder / f"{number:05d}-part.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_parquet(path, rows, SIGNALS if folder == "signals" else DOCUMENTS)
+        write_parquet(path, rows, signature_schema(MinhashSettings()) if folder == "signals" else DOCUMENTS)
 
 
 def corpus(directory: Path, shards: Shards, minhash: dict[str, bytes | None] | None = None) -> Artifact:
