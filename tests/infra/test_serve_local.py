@@ -54,7 +54,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 90.0) -> None:
+def wait_for(what: Callable[[], Any], seconds: float = 180.0) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
@@ -86,55 +86,61 @@ class Server:
         assert self.process.poll() is None, "it ended by itself"
         return [found["name"] for found in self.post("deployments/filter", {})]
 
+    def run_for(self, seconds: float) -> None:
+        deployment = self.post("deployments/filter", {})[0]["id"]
+        self.post(f"deployments/{deployment}/create_flow_run", {"parameters": {"seconds": seconds}})
+
     def states(self) -> list[str]:
         return [run["state_type"] for run in self.post("flow_runs/filter", {})]
 
     def family(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def end(self, how: signal.Signals) -> list[psutil.Process]:
+        """End it and return what of its family is left."""
+        family = self.family()
+        self.process.send_signal(how)
+        self.process.wait(timeout=60)
+        return list(psutil.wait_procs(family, timeout=20)[1])
+
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    started = Server(Path.cwd())
-    try:
-        wait_for(started.deployed)
-        yield started
-    finally:
-        started.process.terminate()
-        started.process.wait(timeout=60)
+def start() -> Iterator[Callable[[], Server]]:
+    servers: list[Server] = []
+
+    def started() -> Server:
+        servers.append(Server(Path.cwd()))
+        return servers[-1]
+
+    yield started
+    for server in servers:
+        server.process.terminate()
+        server.process.wait(timeout=60)
 
 
 @pytest.mark.slow
-def test_a_deployment_runs_where_the_worker_was_started_and_its_schedule_fires(server: Server) -> None:
+def test_deployments_run_and_nothing_is_left_when_it_ends(start: Callable[[], Server]) -> None:
+    """One life of `millrace up` and the next, as each start takes Prefect ten seconds or more."""
+    server = start()
+    wait_for(server.deployed)
     command = [sys.executable, "-m", "prefect", "deployment", "run", "work/toy", "--watch"]
     environment = {**server.environment, "PREFECT_API_URL": f"http://127.0.0.1:{server.port}/api"}
     subprocess.run(command, env=environment, check=True, timeout=120, stdout=subprocess.DEVNULL)
-    assert f":{server.port}/" in Path("worked-here").read_text()
+    assert f":{server.port}/" in Path("worked-here").read_text(), "a run works where its worker was started"
     wait_for(lambda: server.states().count("SCHEDULED") == 3)
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_when_it_ends(server: Server, how: signal.Signals) -> None:
-    command = [sys.executable, "-m", "prefect", "deployment", "run", "work/toy", "-p", "seconds=300"]
-    environment = {**server.environment, "PREFECT_API_URL": f"http://127.0.0.1:{server.port}/api"}
-    subprocess.run(command, env=environment, check=True, timeout=120, stdout=subprocess.DEVNULL)
+    Path("worked-here").unlink()
+    server.run_for(300)
     wait_for(Path("worked-here").exists)
-    family = server.family()
-    assert len(family) >= 4, "server, worker, run, and what the run has started"
-    server.process.send_signal(how)
-    assert server.process.wait(timeout=60) == (0 if how == signal.SIGTERM else -signal.SIGKILL)
-    _, left = psutil.wait_procs(family, timeout=20)
-    assert left == []
+    wait_for(lambda: len(server.family()) >= 4)  # server, worker, run, and what the run has started
+    assert server.end(signal.SIGTERM) == []
+    assert server.process.returncode == 0
 
-    again = Server(Path.cwd())
-    try:
-        wait_for(again.deployed)
-        assert "CRASHED" in again.states(), "the run that was cut short still counts as running"
-        assert "RUNNING" not in again.states()
-    finally:
-        again.process.terminate()
-        again.process.wait(timeout=60)
+    server = start()
+    wait_for(lambda: "CRASHED" in server.states())  # and no longer as running, which it is not
+    assert "RUNNING" not in server.states()
+    wait_for(lambda: len(server.family()) >= 2)
+    assert server.end(signal.SIGKILL) == []
 
 
 def test_a_port_in_use_is_one_clear_line() -> None:
