@@ -6,7 +6,6 @@ would cut them ("dont" stays one word), so signatures differ from those of FineW
 Everything from the words on equals `MinhashDedupSignature` with a `WhitespaceWords` tokenizer, bit for bit.
 """
 
-import re
 import sys
 import unicodedata
 from functools import cache
@@ -66,12 +65,13 @@ def simplify(text: str) -> str:
     text = NUMBERS_PATTERN.sub("0", text.lower()).translate(PUNCTUATION_TRANS)
     text = " ".join(text.split())
     if not text.isascii():
-        text = _nonspacing_marks().sub("", unicodedata.normalize("NFD", text))
+        codes = np.frombuffer(unicodedata.normalize("NFD", text).encode("utf-32-le"), "<u4")
+        text = codes[~_nonspacing_marks()[codes]].tobytes().decode("utf-32-le")
     return text.strip()
 
 
 @cache
-def _nonspacing_marks() -> "re.Pattern[str]":
-    """All characters of Unicode category Mn, as Python's own tables have it."""
-    marks = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) == "Mn"]
-    return re.compile(f"[{''.join(map(chr, marks))}]")
+def _nonspacing_marks() -> npt.NDArray[np.bool_]:
+    """Whether each code point is of Unicode category Mn, as Python's own tables have it."""
+    categories = (unicodedata.category(chr(code)) for code in range(sys.maxunicode + 1))
+    return np.fromiter((category == "Mn" for category in categories), np.bool_)

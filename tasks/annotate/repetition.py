@@ -105,7 +105,7 @@ class _Joined:
         if count < 2:
             return 0
         hashes = (self._sums[n:] - self._sums[:-n]) * self._unscale[:count]
-        order = np.argsort(hashes, kind="stable")
+        order = np.argsort(hashes)
         equal = hashes[order[1:]] == hashes[order[:-1]]
         if not equal.any():
             return 0

@@ -15,6 +15,7 @@ import sys
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -53,12 +54,13 @@ _CONTEXT: Final = -1
 
 _TRAP: Final = "IS_ALPHA"
 _TRAP_SHAPE: Final = "IS_ALPHQ"
-"""spaCy stumbles over the token IS_ALPHA, once it has seen other texts, and datatrove then takes it out of the text."""
+"""spaCy fails on the token IS_ALPHA, except on the first one of a process, and datatrove then takes it out of the text.
+Here it is always taken out."""
 
 _MEMORY_CHUNKS: Final = 500_000
 _MEMORY_CHARACTERS: Final = 32_000_000
 
-_WORD_AND_MARK: Final = re.compile(r"(?:[A-Za-z]{2,},|[A-Za-z]+[a-z]\.)\Z")
+_PLAIN: Final = re.compile(r"""([(\["“„«]?)([^\W_]+)([,;:!?)\]"”»]|(?<=[a-z])\.)?""")
 _RUNS: Final = re.compile(r"\s+|\S+")
 _LONG: Final = re.compile(rf"\S{{{MAX_EDGE + 1},}}")
 _EDGES: Final = re.compile(rf"[\W_]{{{MAX_EDGE},}}|.*[\W_]{{{MAX_EDGE},}}\Z", re.DOTALL)
@@ -217,11 +219,15 @@ class _English:
 
     def __init__(self) -> None:
         import spacy
+        from spacy.lang.lex_attrs import is_punct
         from spacy.pipeline import Sentencizer
 
         self._nlp: Language = spacy.blank("en")
         # spaCy declares any callable here; of English it is its compiled Tokenizer, which carries no types.
         tokenizer: Any = self._nlp.tokenizer
+        # Of every token that it has not met spaCy would note some twenty facts; nothing here asks for them.
+        tokenizer.vocab.lex_attr_getters = {}
+        self._is_punctuation = lru_cache(1 << 16)(is_punct)
         self._tokenizer: Callable[[str], Doc] = tokenizer
         self._end_marks = frozenset(Sentencizer.default_punct_chars)
         prefixes = _Switch(tokenizer.prefix_search, nothing=None)
@@ -246,12 +252,8 @@ class _English:
 
     def tokens_of_chunk(self, chunk: str) -> list[tuple[str, str]] | None:
         """Return (token, role) of a chunk, or None if they depend on the chunks beside it."""
-        if chunk not in self._special:
-            # Most chunks need no spaCy: no affix rule of it touches letters alone, of any script.
-            if chunk.isalpha():
-                return [(chunk, _ORDINARY)]
-            if _WORD_AND_MARK.match(chunk) and chunk[:-1] not in self._special:
-                return [(chunk[:-1], _ORDINARY), (chunk[-1], self._role(chunk[-1], True))]
+        if (plain := _PLAIN.fullmatch(chunk)) and (tokens := self._plain_tokens(chunk, *plain.groups())):
+            return tokens
         if _is_costly(chunk):
             return self.tokens(chunk)
         with self._nlp.memory_zone():
@@ -259,6 +261,18 @@ class _English:
             if [token.text for token in doc] != [token.text for token in self._affixes_only(chunk)]:
                 return None
             return self._texts_and_roles(doc)
+
+    def _plain_tokens(self, chunk: str, opening: str, core: str, mark: str | None) -> list[tuple[str, str]] | None:
+        """Tokens of letters or digits with at most one mark on each side, where spaCy need not be asked.
+
+        Its rules strip these marks from anything, and touch letters or ASCII digits alone in no script; a special case
+        would have to be the chunk or a part of it.
+        """
+        if not (core.isalpha() or (core.isascii() and core.isdigit())):
+            return None
+        if not self._special.isdisjoint((chunk, core, opening + core, core + (mark or ""))):
+            return None
+        return [(part, self._role(part)) for part in (opening, core, mark) if part]
 
     def tokens(self, text: str) -> list[tuple[str, str]]:
         """Return (token, role) of all tokens of a text, those of white space included."""
@@ -272,12 +286,12 @@ class _English:
         return tokens
 
     def _texts_and_roles(self, doc: "Doc") -> list[tuple[str, str]]:
-        return [(token.text, self._role(token.text, token.is_punct)) for token in doc]
+        return [(token.text, self._role(token.text)) for token in doc]
 
-    def _role(self, token: str, punctuation: bool) -> str:
+    def _role(self, token: str) -> str:
         if token in self._end_marks:
             return _END
-        return _PUNCTUATION if punctuation else _ORDINARY
+        return _PUNCTUATION if self._is_punctuation(token) else _ORDINARY
 
 
 def _is_costly(chunk: str) -> bool:

@@ -54,7 +54,10 @@ def filters() -> dict[str, Any]:
         GopherRepetitionFilter,
         LanguageFilter,
     )
+    from datatrove.utils.text import split_into_words
     from fasttext.FastText import _FastText
+
+    split_into_words("IS_ALPHA")  # the first text with it in a process is tokenized otherwise than all later ones
 
     language_filters = {
         "english": LanguageFilter(languages=["en"]),
