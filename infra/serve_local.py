@@ -144,8 +144,22 @@ def _environment(settings: Settings, url: str) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_DEPLOYMENTS_CLEAR_SCHEDULES_ON_EMPTY": "true",
-        "PWD": str(Path.cwd()),  # prefect.yaml: a run works where its worker was started
+        "PWD": str(Path.cwd()),  # enter_start_folder
     }
+
+
+def enter_start_folder() -> dict[str, str]:
+    """Enter the folder in which the worker was started: the pull step of prefect.yaml.
+
+    A worker gives each run an empty temporary folder; Millrace's settings and its default storage are relative to the
+    working directory. Prefect's own step would write down a path of the machine that deploys. Raises UserError when
+    the worker's environment does not say where it was started.
+    """
+    folder = os.environ.get("PWD")
+    if not folder or not Path(folder).is_dir():
+        raise UserError(f"the worker's PWD ({folder or 'not set'}) is no folder; start it from a shell, or set PWD")
+    os.chdir(folder)
+    return {"directory": folder}
 
 
 @contextmanager

@@ -32,8 +32,7 @@ def work(seconds: float = 0):
 """
 DEPLOYMENTS = """
 pull:
-  - prefect.deployments.steps.set_working_directory:
-      directory: "{{ $PWD }}"
+  - infra.serve_local.enter_start_folder: {}
 deployments:
   - name: toy
     entrypoint: millrace_toy.work
@@ -127,6 +126,7 @@ def test_deployments_run_and_nothing_is_left_when_it_ends(start: Callable[[], Se
     environment = {**server.environment, "PREFECT_API_URL": f"http://127.0.0.1:{server.port}/api"}
     subprocess.run(command, env=environment, check=True, timeout=120, stdout=subprocess.DEVNULL)
     assert f":{server.port}/" in Path("worked-here").read_text(), "a run works where its worker was started"
+    assert str(Path.cwd()) not in json.dumps(server.post("deployments/filter", {})), "a path of this machine"
     wait_for(lambda: server.states().count("SCHEDULED") == 3)
 
     Path("worked-here").unlink()
