@@ -178,6 +178,8 @@ class _Reader:
                     decoded.drop(ahead)
                     raise _UnreadableError(self._short(record, left - ahead), record.url)
             if not size:
+                # A length that is too large has swallowed the records behind: they are looked for in the block.
+                decoded.unread(b"".join(pieces))
                 raise _UnreadableError(
                     decoded.damage or self._short(record, left), record.url, decoded.damage is not None
                 )

@@ -261,6 +261,11 @@ class Decoded:
         del self.buffer[:size]
         self.position += size
 
+    def unread(self, data: bytes) -> None:
+        """Take back bytes that were dropped last."""
+        self.buffer[:0] = data
+        self.position -= len(data)
+
     def line(self, limit: int) -> bytes | None:
         """Take the next line with its end, or its first `limit` bytes if it is longer; None at the end."""
         searched = 0
