@@ -1,11 +1,10 @@
-"""Downloader middlewares: robots.txt obeyed, waits that servers ask for respected, decompression bounded."""
+"""Downloader middlewares: robots.txt obeyed, pauses that servers ask for respected, decompression bounded."""
 
 import asyncio
 import email.utils
 import logging
 import time
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
 
 from protego import Protego
 from scrapy import Request
@@ -123,12 +122,7 @@ class RobotsMiddleware:
         if not delay or delay <= self._spider.cfg.delay_seconds:
             return
         logger.info("%s asks for %g seconds between requests", site, delay)
-        host = urlsplit(site).hostname or ""
-        downloader = self._crawler.engine.downloader
-        delay = max(delay, downloader.per_slot_settings.get(host, {}).get("delay", 0.0))
-        downloader.per_slot_settings[host] = {"delay": delay, "concurrency": 1, "jitter": 0.0}
-        if slot := downloader.slots.get(host):
-            slot.delay, slot.concurrency = delay, 1
+        self._spider.turnstiles[site].slow_down(delay)
 
 
 class PatientRetryMiddleware(RetryMiddleware):
@@ -136,16 +130,6 @@ class PatientRetryMiddleware(RetryMiddleware):
 
     While a host asks for a pause, nothing else is requested from it either.
     """
-
-    def __init__(self, settings: Any) -> None:
-        super().__init__(settings)
-        self._pauses: dict[str, float] = {}
-
-    async def process_request(self, request: Request) -> None:
-        """Hold the request back while its host asks for a pause."""
-        host = urlsplit(request.url).netloc
-        while (wait := self._pauses.get(host, 0.0) - time.monotonic()) > 0:
-            await asyncio.sleep(wait)
 
     async def process_response(  # type: ignore[override]
         self, request: Request, response: Response, spider: Any = None
@@ -158,7 +142,7 @@ class PatientRetryMiddleware(RetryMiddleware):
         if asked > self._spider.cfg.max_retry_seconds:
             return response
         if asked:
-            self._pauses[urlsplit(request.url).netloc] = time.monotonic() + asked
+            self._spider.turnstiles[request.url].pause(asked)
         await asyncio.sleep(max(asked, self._wait(result)))
         return result
 

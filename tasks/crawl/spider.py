@@ -30,6 +30,7 @@ from w3lib.html import get_base_url
 from tasks.crawl.addresses import GuardedResolver
 from tasks.crawl.frontier import KEPT, SITEMAP_DEPTH, Frontier, Outcome, Page, Queue, Target
 from tasks.crawl.politeness import RefusedError, RobotsMiddleware
+from tasks.crawl.turnstile import Turnstiles
 from tasks.crawl.urls import Scope, normalise, origin
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class SiteSpider(Spider):
     ) -> None:
         super().__init__()
         self.cfg, self.frontier, self.queue, self.scope = cfg, frontier, queue, scope
+        self.turnstiles = Turnstiles(cfg.host_concurrency, cfg.delay_seconds)
         self.failure: BaseException | None = None
         self._seeds, self._progress = seeds, progress
         self._resolver: GuardedResolver | None = None

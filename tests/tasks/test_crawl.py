@@ -363,7 +363,7 @@ def test_depth_page_and_byte_limits_are_kept(tmp_path: Path) -> None:
 
 
 def test_the_pages_do_not_depend_on_concurrency_or_timing(tmp_path: Path) -> None:
-    runs = []
+    runs, busy = [], []
     for number, concurrency in enumerate((1, 8)):
         answers = tree(5, 3, random.Random(7))
         for answer in answers.values():
@@ -371,9 +371,12 @@ def test_the_pages_do_not_depend_on_concurrency_or_timing(tmp_path: Path) -> Non
         with website(answers) as site:
             cfg = config(site, host_concurrency=concurrency, max_pages=40)
             runs.append(run(cfg, tmp_path / str(number)))
+            busy.append(site.most_busy)
     assert runs[0][1] == runs[1][1]
     assert runs[0][0].model_dump() == runs[1][0].model_dump()
     assert len(runs[0][1]) == 40
+    assert busy[0] == 1
+    assert 2 <= busy[1] <= 8
     assert runs[0][0].dropped["status_404"] > 0
 
 

@@ -31,12 +31,14 @@ def moved(location: str, status: int = 302) -> Answer:
 
 @dataclass
 class Website:
-    """A running site; `asked` holds (path, time) of each request."""
+    """A running site; `asked` holds (path, time) of each request, `most_busy` the most that were answered at once."""
 
     answers: dict[str, Answer | Callable[[int], Answer]]
     port: int = 0
     asked: list[tuple[str, float]] = field(default_factory=list)
     agents: set[str] = field(default_factory=set)
+    busy: int = 0
+    most_busy: int = 0
 
     @property
     def address(self) -> str:
@@ -55,6 +57,7 @@ class Website:
 def website(answers: dict[str, Answer | Callable[[int], Answer]]) -> Iterator[Website]:
     """Serve `answers` (a function gets how often its path was asked before); everything else is a 404."""
     site = Website(answers)
+    lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -65,7 +68,12 @@ def website(answers: dict[str, Answer | Callable[[int], Answer]]) -> Iterator[We
             site.agents.add(self.headers.get("User-Agent", ""))
             found = site.answers.get(self.path, Answer(b"nothing here", 404))
             answer = found if isinstance(found, Answer) else found(before)
+            with lock:
+                site.busy += 1
+                site.most_busy = max(site.most_busy, site.busy)
             time.sleep(answer.wait)
+            with lock:
+                site.busy -= 1
             with suppress(ConnectionError):
                 self.reply(answer)
 
