@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.exceptions import TyperException
 
 from infra.artifacts import Artifact, ArtifactStore
 from infra.errors import MillraceError, UserError
@@ -18,7 +19,6 @@ from infra.settings import Settings, settings
 app = typer.Typer(
     name="millrace",
     help="From raw web pages to a trained, evaluated, servable language model.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -363,23 +363,21 @@ def up() -> None:
 
 def main() -> None:
     """Run the command; exit with 0 done, 2 user error (one clear line), 1 anything else."""
-    sys.exit(_guarded(lambda: app(standalone_mode=False)))
+    sys.exit(_guarded(lambda: app(args=sys.argv[1:] or ["--help"], standalone_mode=False)))
 
 
 def _guarded(body: Callable[[], Any]) -> int:
-    import click
-
     try:
         return int(body() or 0)
-    except click.exceptions.Exit as exc:
+    except typer.Exit as exc:
         return exc.exit_code
-    except click.ClickException as exc:
+    except TyperException as exc:
         _complain(exc.format_message())
         return 2
     except UserError as exc:
         _complain(str(exc))
         return 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted")
         return 1
     except MillraceError as exc:

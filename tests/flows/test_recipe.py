@@ -1,0 +1,127 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.recipe import Recipe, load_recipe, shipped
+from infra.errors import UserError
+from tests.running import TINY
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_recipes_are_valid_and_survive_a_round_trip(name: str, tmp_path: Path) -> None:
+    loaded = load_recipe(name)
+    assert loaded.name == name
+    again = tmp_path / "again.yaml"
+    again.write_text(loaded.to_yaml())
+    assert load_recipe(str(again)) == loaded
+
+
+def test_there_are_the_three_promised_recipes() -> None:
+    assert {"pydoc", "web-pages", "shakespeare-char"} <= set(shipped())
+
+
+def test_set_and_input_replace_fields(recipe: Path) -> None:
+    loaded = load_recipe(str(recipe), sets=["select.min_words=77", "ingest.sources.0.name=mine"], inputs=["a", "b"])
+    assert loaded.select is not None
+    assert loaded.select.min_words == 77
+    assert loaded.ingest.sources[0].name == "mine"
+    assert loaded.ingest.sources[0].paths == ["a", "b"]  # type: ignore[union-attr]
+
+
+def test_a_recipe_can_extend_a_shipped_one(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        yaml.safe_dump({"extends": "pydoc", "name": "mine", "pretrain": {"steps": 7, "schedule": {"warmup_steps": 2}}})
+    )
+    loaded, base = load_recipe(str(path)), load_recipe("pydoc")
+    assert (loaded.name, loaded.pretrain.steps) == ("mine", 7)
+    assert loaded.pretrain.model == base.pretrain.model
+    assert loaded.ingest == base.ingest
+    assert Recipe.model_validate({"extends": "pydoc", "name": "mine"}).ingest == base.ingest
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"select": {"min_wrods": 3}}, r"select\.min_wrods: unknown key; did you mean min_words\?"),
+        ({"selekt": {}}, r"selekt: unknown key; did you mean select\?"),
+        ({"select": {"min_words": "many"}}, r"select\.min_words: .*integer.*'many'"),
+        ({"extract": {"extractor": "magic"}}, r"extract\.extractor: .*'trafilatura'.*'magic'"),
+        ({"tokenizer": {"vocab_size": 512}}, r"tokenizer\.kind: required and missing"),
+        ({"ingest": {"sources": [{"kind": "ftp", "name": "x"}]}}, r"ingest\.sources\.0: .*'crawl', 'warc', 'files'"),
+        ({"ingest": {"sources": [{"kind": "warc", "name": "x", "path": []}]}}, r"ingest\.sources\.0\.path.*paths"),
+        ({"ingest": {"sources": []}}, r"ingest\.sources: .*at least 1"),
+        ({"annotate": None, "select": {}}, "select needs the signals of annotate"),
+        (
+            {"pretrain": {**TINY["pretrain"], "model": {"width": 30, "heads": 4}}},
+            r"pretrain\.model: width=30 .*heads=4",
+        ),
+        ({"name": "Not A Name"}, r"name: .*'Not A Name'"),
+    ],
+)
+def test_each_mistake_is_one_line_that_names_the_field(recipe: Path, changes: dict[str, object], words: str) -> None:
+    recipe.write_text(yaml.safe_dump({**TINY, **changes}))
+    with pytest.raises(UserError, match=words) as caught:
+        load_recipe(str(recipe))
+    assert "\n" not in str(caught.value)
+    assert "mine.yaml" in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once(recipe: Path) -> None:
+    recipe.write_text(yaml.safe_dump({**TINY, "selekt": {}, "split": {"method": "dice"}}))
+    with pytest.raises(UserError, match=r"split\.method.*selekt|selekt.*split\.method"):
+        load_recipe(str(recipe))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [1", "not valid YAML"),
+        ("- a\n- b", "must be a mapping"),
+        ("", "must be a mapping"),
+        ("\x00", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_named(recipe: Path, text: str, words: str) -> None:
+    recipe.write_text(text)
+    with pytest.raises(UserError, match=words):
+        load_recipe(str(recipe))
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("select.min_words", "SECTION.FIELD=VALUE"),
+        ("ingest.sources.7.name=x", r"entries 0 to 0"),
+        ("name.first=x", "name is a value"),
+        ("select.min_words=[1", "not valid YAML"),
+        ("nothing.here=1", "nothing: unknown key"),
+    ],
+)
+def test_a_wrong_set_is_named(recipe: Path, assignment: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        load_recipe(str(recipe), sets=[assignment])
+
+
+def test_an_unknown_name_lists_what_is_shipped() -> None:
+    with pytest.raises(UserError, match=r"nothing: no such recipe; .*pydoc.*web-pages"):
+        load_recipe("nothing")
+    with pytest.raises(UserError, match=r"nothing\.yaml: no such file"):
+        load_recipe("nothing.yaml")
+
+
+def test_the_form_in_the_ui_asks_for_nothing_that_extends_gives() -> None:
+    schema = Recipe.model_json_schema()
+    assert "required" not in schema
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["snapshot"]["description"].startswith("Label of the state")
+    sources = schema["$defs"]["IngestSection"]["properties"]["sources"]["items"]
+    assert sources["discriminator"]["propertyName"] == "kind"
