@@ -18,7 +18,7 @@ from infra.steps import StepConfig, step
 class EvaluateConfig(StepConfig):
     """On what a model is judged, and what it is asked to write."""
 
-    max_bytes: int = Field(default=2_000_000, ge=1)
+    max_bytes: int = Field(default=1_000_000, ge=1)
     """UTF-8 bytes of validation text to judge on; the rest is left out, and how much that is is recorded."""
 
     prompts: tuple[str, ...] = ("The", "In", "This is")

@@ -7,7 +7,7 @@ what it lacks is worth more than none.
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from infra.artifacts import Artifact, Counters, File
 from tasks.report.run import (
@@ -25,16 +25,26 @@ from tasks.report.run import (
     StepRow,
 )
 from tasks.report.samples import kept_samples, removed_samples
-from tasks.report.signals import language_bars, signal_histograms
+from tasks.report.signals import language_bars, signal_histograms, thresholds
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # The stages whose output is the corpus, last one first, and the folders that hold it.
 _CORPUS = (("split", "train"), ("dedup", "documents"), ("select", "documents"), ("extract", "documents"))
 # Steps whose counters count what they read, not what became of it.
 _AFTER_CORPUS = ("tokenizer", "tokens", "pretrain", "evaluate")
 # Where removed documents are written down.
-_REMOVED = (("select", "dropped"), ("dedup", "dropped"), ("extract", "dropped"), ("extract", "quarantine"))
+_REMOVED = (
+    ("select", "dropped"),
+    ("dedup", "dropped"),
+    ("ingest", "dropped"),
+    ("ingest", "quarantine"),
+    ("extract", "dropped"),
+    ("extract", "quarantine"),
+    ("select", "quarantine"),
+)
 
 
 def collect(
@@ -64,7 +74,7 @@ def collect(
     rows = reader.step_rows(steps, planned)
     order = {row.step: index for index, row in enumerate(rows)}
     inner = sorted(every, key=lambda name: (order.get(name, len(order)), name))
-    parts = {
+    parts: dict[str, Callable[[], object]] = {
         "corpus": reader.corpus,
         "model": reader.model,
         "languages": reader.languages,
@@ -151,7 +161,7 @@ class _Reader:
         self.notes: list[str] = []
         self.step_of = {each.digest: name for name, found in artifacts.items() for each in found}
 
-    def tried(self, part: str, read: Callable[[], object]) -> object:
+    def tried(self, part: str, read: Callable[[], T]) -> T | None:
         """Read one part; a failure of any kind is logged and noted in the report, which must still come."""
         try:
             return read()
@@ -234,7 +244,10 @@ class _Reader:
     def histograms(self) -> tuple[Histogram, ...]:
         """The signals that say most about a document, over all and over kept documents."""
         kept = self._folder("select", "signals") if "select" in self.artifacts else None
-        return signal_histograms(self._folder("annotate", "signals"), kept)
+        limits = (
+            self.tried("thresholds", lambda: thresholds(self.artifacts["select"].manifest.params)) if kept else None
+        )
+        return signal_histograms(self._folder("annotate", "signals"), kept, limits or {})
 
     def kept(self) -> tuple[SampleDocument, ...]:
         """A few documents of the corpus, as far as it came."""

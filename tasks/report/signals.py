@@ -1,7 +1,8 @@
 """Histograms over signals/: one column at a time, streamed, evenly sampled when there are very many files."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 from infra.artifacts import File
 from tasks.report.run import Bars, Histogram
 from tasks.report.samples import spread
+from tasks.select import SelectConfig, rules
 
 MAX_FILES = 200
 """Files that a histogram reads, evenly spaced over all."""
@@ -46,8 +48,22 @@ def _languages(files: Sequence[File]) -> Counter[str]:
     return counts
 
 
-def signal_histograms(files: Sequence[File], kept: Sequence[File] | None) -> tuple[Histogram, ...]:
-    """Count the SIGNALS that the files have, over all files and over those of kept documents."""
+def thresholds(params: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+    """Return the thresholds on each signal, from the identity parameters of a `select` artifact."""
+    cfg = SelectConfig.model_validate(params)
+    found: dict[str, tuple[float, ...]] = {"language_score": (cfg.language_threshold,)}
+    for rule in rules(cfg):
+        found[rule.signal] = (*found.get(rule.signal, ()), float(rule.threshold))
+    return found
+
+
+def signal_histograms(
+    files: Sequence[File], kept: Sequence[File] | None, limits: Mapping[str, tuple[float, ...]]
+) -> tuple[Histogram, ...]:
+    """Count the SIGNALS that the files have, over all files and over those of kept documents.
+
+    `limits` are the thresholds that are drawn into the histogram of each signal.
+    """
     total = sum(file.rows or 0 for file in files)
     histograms = []
     for signal in SIGNALS:
@@ -55,7 +71,7 @@ def signal_histograms(files: Sequence[File], kept: Sequence[File] | None) -> tup
         if seen:
             rest = signal.count(kept)[0] if kept is not None else None
             note = f"{seen:,} of {total:,} documents have it and were counted." if seen < total else ""
-            histograms.append(signal.histogram(counts, rest, note))
+            histograms.append(signal.histogram(counts, rest, note, limits.get(signal.column, ())))
     return tuple(histograms)
 
 
@@ -86,13 +102,19 @@ class Signal:
         """Return the counts of the bins, and of values counted; what lies outside counts in the outermost bins."""
         counts, seen = np.zeros(BINS, dtype=np.int64), 0
         for column in columns(files, self.column):
-            values = column.drop_null().to_numpy(zero_copy_only=False).astype(np.float64)
+            values = np.from_dlpack(column.drop_null()).astype(np.float64)  # to_numpy() would import pandas: 1 s
             values = values[np.isfinite(values)]
             counts += np.histogram(np.clip(values, self.edges[0], self.edges[-1]), self.edges)[0]
             seen += len(values)
         return counts, seen
 
-    def histogram(self, counts: npt.NDArray[np.int64], kept: npt.NDArray[np.int64] | None, note: str) -> Histogram:
+    def histogram(
+        self,
+        counts: npt.NDArray[np.int64],
+        kept: npt.NDArray[np.int64] | None,
+        note: str,
+        limits: tuple[float, ...],
+    ) -> Histogram:
         """Cut empty bins off both ends."""
         used = np.flatnonzero(counts)
         first, last = int(used[0]), int(used[-1]) + 1
@@ -104,11 +126,12 @@ class Signal:
             kept=tuple(int(count) for count in kept[first:last]) if kept is not None else None,
             log=self.log,
             note=note,
+            thresholds=limits,
         )
 
 
 SIGNALS = (
-    Signal("words", "Length", 1, 1e7, unit="words", log=True),
+    Signal("gopher_words", "Length", 1, 1e7, unit="words", log=True),
     Signal("language_score", "Certainty of the language", 0, 1),
     Signal("gopher_alpha_words_ratio", "Words with a letter (Gopher)", 0, 1, unit="share of words"),
     Signal("gopher_dup_line_char_frac", "Repeated lines (Gopher)", 0, 1, unit="share of characters"),

@@ -1,6 +1,9 @@
 """What the report finds in a run's artifacts, and that it copes with those that are missing or broken."""
 
 import json
+import pickle
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +16,9 @@ import pytest
 from infra.artifacts import Artifact, Counters, Input
 from tasks.documents import DOCUMENTS, DROPPED, DUPLICATES, QUARANTINE, document_id, write_parquet
 from tasks.report import RunReport, collect, render_report
+from tasks.select import SelectConfig
 
+ROOT = Path(__file__).resolve().parents[2]
 REASONS = ["short", "language", "short", "repetition"]
 
 SIGNALS = pa.schema(
@@ -21,7 +26,7 @@ SIGNALS = pa.schema(
         pa.field("id", pa.string()),
         pa.field("language", pa.string()),
         pa.field("language_score", pa.float64()),
-        pa.field("words", pa.int64()),
+        pa.field("gopher_words", pa.int64()),
     ]
 )
 
@@ -40,7 +45,12 @@ def document(number: int) -> dict[str, Any]:
 
 def signal(number: int) -> dict[str, Any]:
     language = ["en", "en", "de", None][number % 4]
-    return {"id": str(number), "language": language, "language_score": number % 10 / 10, "words": 3 * (number + 1)}
+    return {
+        "id": str(number),
+        "language": language,
+        "language_score": number % 10 / 10,
+        "gopher_words": 3 * (number + 1),
+    }
 
 
 Finish = Callable[..., Artifact]
@@ -64,6 +74,7 @@ def finish(tmp_path: Path) -> Finish:
             "peak_memory_bytes": 10**8,
             "packages": {"pyarrow": "1.0"},
             "git_revision": "abc",
+            "params": SelectConfig().identity() if step == "select" else {},
         }
         return Artifact(made.manifest.model_copy(update=update), made.root)
 
@@ -167,6 +178,7 @@ def test_languages_and_lengths_are_counted_before_and_after_select(artifacts: di
     assert (sum(words.all), sum(words.kept or ())) == (120, 60)
     assert words.edges[0] <= 3
     assert words.edges[-1] >= 360
+    assert words.thresholds == (50, 100_000)
     assert certainty.title == "Certainty of the language"
     assert sum(certainty.all) == 120
 
@@ -228,7 +240,7 @@ def test_the_report_of_a_cached_run_is_quick(tmp_path: Path, finish: Finish) -> 
             "id": pa.array(np.arange(rows).astype(str)),
             "language": pa.array(["en", "de"] * (rows // 2)),
             "language_score": np.linspace(0, 1, rows),
-            "words": np.arange(rows),
+            "gopher_words": np.arange(rows),
         }
     )
     (tmp_path / "annotate/signals").mkdir(parents=True)
@@ -249,3 +261,26 @@ def test_a_step_that_ran_for_two_sources_is_one_stage(finish: Finish) -> None:
     assert [(row.documents_in, row.documents_out, row.dropped) for row in run.funnel] == [(30, 28, {"gone": 2})]
     assert [(row.state, row.seconds, row.why) for row in run.steps] == [("ran", 3.0, "inputs")]
     assert len(run.lineage) == 2
+
+
+def test_a_signal_that_no_document_has_is_not_drawn(tmp_path: Path, finish: Finish) -> None:
+    (tmp_path / "annotate/signals").mkdir(parents=True)
+    rows = [{**signal(n), "gopher_words": None} for n in range(5)]
+    write_parquet(tmp_path / "annotate/signals/00000-part.parquet", rows, SIGNALS)
+    run = report({"annotate": finish("annotate", Counters(documents_in=5, documents_out=5))})
+    assert run.notes == ()
+    assert [histogram.title for histogram in run.histograms] == ["Certainty of the language"]
+
+
+def test_the_report_loads_no_heavy_package(artifacts: dict[str, Artifact], tmp_path: Path) -> None:
+    path = tmp_path / "artifacts.pickle"
+    path.write_bytes(pickle.dumps(artifacts))
+    code = (
+        "import pickle, sys; from tasks.report import collect, render_report\n"
+        f"artifacts = pickle.load(open({str(path)!r}, 'rb'))\n"
+        "run = collect(artifacts, run_id='r', recipe_name='x', recipe='', status='completed', steps=[])\n"
+        "render_report(run)\n"
+        "print(sorted({'pandas', 'matplotlib', 'torch', 'prefect'} & set(sys.modules)), run.notes)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "[] ()"
