@@ -144,7 +144,7 @@ def test_many_texts_come_out_under_their_keys(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("tasks.tokenizer.encoding.PIECE_CHARACTERS", 20)
     out, _ = run(tmp_path, kind="bpe", vocab_size=400)
     encoder = DocumentEncoder(out / "tokenizer.json")
-    texts = ["", PROSE * 5, "x", "", *(row["text"] for row in prose(1)[0]), ""]
+    texts = ["", PROSE * 5, "x", "", *(row["text"] for row in prose(1)[0]), *("ab " * n for n in range(30)), ""]
     found = list(encoder.encode(enumerate(texts)))
     assert [key for key, _ in found] == list(range(len(texts)))
     assert [encoder.tokenizer.decode(ids.tolist()) for _, ids in found] == texts
