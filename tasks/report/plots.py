@@ -96,14 +96,14 @@ def loss_plot(curve: Sequence[CurvePoint], *, log_x: bool) -> Plot | None:
     """Draw train loss (a line) and validation loss (a line with dots) over optimiser steps.
 
     The y axis leaves out the steep start when log_x is false and the curve is long, as the rest would look flat:
-    it ends at the loss after 2 % of the steps.  Returns None when fewer than two points are finite.
+    it ends at the loss after 2 % of the steps.  A logarithmic
+    axis has no place for step 0.  Returns None when fewer than two points are left.
     """
-    offset = 1 if log_x and any(point.step == 0 for point in curve) else 0
     series: dict[str, list[tuple[float, float]]] = {"train": [], "validation": []}
     for point in sorted(curve, key=lambda point: point.step):
         for name, value in (("train", point.train), ("validation", point.validation)):
-            if value is not None and math.isfinite(value):
-                series[name].append((float(point.step + offset), value))
+            if value is not None and math.isfinite(value) and (point.step > 0 or not log_x):
+                series[name].append((float(point.step), value))
     points = series["train"] + series["validation"]
     if len(points) < 2:
         return None
@@ -127,7 +127,7 @@ def loss_plot(curve: Sequence[CurvePoint], *, log_x: bool) -> Plot | None:
                 paths["dots"] = "".join(f"M{_number(x)} {_number(y)}h0" for x, y in placed)
     x_values = log_ticks(low_x, high_x) if log_x else linear_ticks(low_x, high_x, 6)
     return Plot(
-        x_ticks=[Tick(x_at(x) * 100, compact(x - offset)) for x in x_values],
+        x_ticks=[Tick(x_at(x) * 100, compact(x)) for x in x_values],
         y_ticks=[Tick((1 - (y - low_y) / (high_y - low_y)) * 100, compact(y)) for y in linear_ticks(low_y, high_y)],
         paths=paths,
     )
