@@ -96,8 +96,8 @@ def loss_plot(curve: Sequence[CurvePoint], *, log_x: bool) -> Plot | None:
     """Draw train loss (a line) and validation loss (a line with dots) over optimiser steps.
 
     The y axis leaves out the steep start when log_x is false and the curve is long, as the rest would look flat:
-    it ends at the loss after 2 % of the steps.  A logarithmic
-    axis has no place for step 0.  Returns None when fewer than two points are left.
+    it ends at the loss after 2 % of the steps.  A logarithmic axis has no place for step 0.  Returns None when fewer
+    than two points are left.
     """
     series: dict[str, list[tuple[float, float]]] = {"train": [], "validation": []}
     for point in sorted(curve, key=lambda point: point.step):
