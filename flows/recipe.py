@@ -5,12 +5,13 @@ It is the YAML file that a person writes, the parameter of the flows, and the fo
 
 import difflib
 import os
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from tasks.extract import ExtractConfig
 from tasks.pretrain import PretrainConfig
 
@@ -54,7 +55,8 @@ class Recipe(BaseModel):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     """Name of the recipe; what it makes is published under it."""
     snapshot: str = "1"
-    """Label of the state of the outside world: a crawl is made once for each label."""
+    """Label of the state of the outside world: a crawl is made once for each label. `{date}` stands for today (UTC),
+    so that a scheduled run crawls once a day."""
     ingest: IngestSection
     extract: ExtractConfig = ExtractConfig()
     annotate: AnnotateConfig | None = AnnotateConfig()
@@ -76,6 +78,11 @@ class Recipe(BaseModel):
             base = _read(str(value["extends"]))
             return _merged(base, {k: v for k, v in value.items() if k != "extends"})
         return value
+
+    @field_validator("snapshot")
+    @classmethod
+    def _dated(cls, value: str) -> str:
+        return value.replace("{date}", f"{datetime.now(UTC):%Y-%m-%d}")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -1,3 +1,4 @@
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,11 @@ def test_the_form_in_the_ui_asks_for_nothing_that_extends_gives() -> None:
     assert schema["properties"]["snapshot"]["description"].startswith("Label of the state")
     sources = schema["$defs"]["IngestSection"]["properties"]["sources"]["items"]
     assert sources["discriminator"]["propertyName"] == "kind"
+
+
+def test_a_scheduled_run_can_crawl_once_a_day() -> None:
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    assert Recipe.model_validate({"extends": "pydoc", "snapshot": "{date}"}).snapshot in (
+        today,
+        f"{datetime.now(UTC):%Y-%m-%d}",
+    )
