@@ -242,7 +242,7 @@ def _report(this: Run) -> None:
     def body() -> str:
         summary = this.summary()
         run = collect(
-            {name: found[-1] for name, found in this.artifacts().items()},
+            this.artifacts(),
             run_id=this.id,
             recipe_name=this.recipe.name,
             recipe=this.recipe.to_yaml(),
