@@ -136,7 +136,7 @@ def _matches(source: WarcSource | FilesSource, path: str, field: str) -> list[tu
         prefix = plain.rstrip("/")
         candidates = sorted(fs.find(plain))
     named = [(at[len(prefix) :].lstrip("/"), address(at)) for at in candidates]
-    chosen = [(name, at) for name, at in named if not _hidden(name) and _readable(source, name)]
+    chosen = [(name, at) for name, at in named if not _hidden(name) and _readable(source, name, glob=info is None)]
     if not chosen:
         unfit = f"; none of the {len(named)} files there is of a kind that it reads" if named else ""
         raise UserError(f"{field}: nothing matches {path}{unfit}")
@@ -162,10 +162,13 @@ def _hidden(name: str) -> bool:
     return any(part.startswith(".") for part in name.split("/"))
 
 
-def _readable(source: WarcSource | FilesSource, name: str) -> bool:
+def _readable(source: WarcSource | FilesSource, name: str, glob: bool) -> bool:
+    """Whether a file that a folder or glob holds is one to read; a glob and a format together are believed."""
     if isinstance(source, WarcSource):
         return bool(_ARCHIVE.search(posixpath.basename(name)))
-    return format_of(name) is not None if source.format == "auto" else format_of(name) in (None, source.format)
+    if source.format == "auto":
+        return format_of(name) is not None
+    return glob or format_of(name) == source.format
 
 
 def _check_readable(source: WarcSource | FilesSource, name: str, field: str) -> None:

@@ -1,0 +1,364 @@
+"""Files to pages: every kind round-trips, every record is accounted for, paths that lead nowhere are named."""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from infra.artifacts import Attempt, Counters, File
+from infra.errors import UserError
+from tasks.documents import iter_rows
+from tasks.extract import ExtractConfig, extract
+from tasks.ingest import FilesSource, IngestConfig, WarcSource, expand_paths, ingest
+from tests.tasks.raw_archives import page
+
+TEXTS = [
+    "The wheel turns.\nThe stone grinds.\n",
+    "  leading and trailing blanks  ",
+    "Příliš žluťoučký kůň úpěl ďábelské ódy.",
+    "水車が回る。",
+    "a\0b",
+    'quotes " and, commas; \\ and\ttabs',
+    "\r\nline ends of\rall kinds\n\r\n",
+    "\U0001f40e" * 1000,
+]
+
+
+class Result:
+    """What `ingest` made of one file."""
+
+    def __init__(self, counters: Counters, out: Attempt) -> None:
+        counters.check("ingest")
+        self.counters = counters
+        self.out = out
+        self.pages = [row for path in sorted((out.directory / "pages").iterdir()) for row in iter_rows(path)]
+        self.dropped = list(iter_rows(out.directory / "dropped" / "part.parquet"))
+        self.quarantine = list(iter_rows(out.directory / "quarantine" / "part.parquet"))
+
+    def texts(self) -> list[str]:
+        """What `extract` makes of the pages."""
+        texts = []
+        for i, path in enumerate(sorted((self.out.directory / "pages").iterdir())):
+            out = Attempt.at(self.out.directory.parent / f"{self.out.directory.name}-documents-{i}")
+            extract.fn(ExtractConfig(), File.of(path), out)
+            texts += [row["text"] for row in iter_rows(out.directory / "documents" / "part.parquet")]
+        return texts
+
+
+def read(path: Path, tmp_path: Path, name: str = "out", **fields: Any) -> Result:
+    out = Attempt.at(tmp_path / name)
+    source = FilesSource(kind="files", name="mill", paths=[str(path)], **fields)
+    return Result(ingest.fn(IngestConfig(source=source), File.of(path), out), out)
+
+
+def jsonl(records: list[Any]) -> bytes:
+    return b"".join(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records)
+
+
+def _csv(records: list[dict[str, Any]], delimiter: str = ",") -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]), delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue().encode()
+
+
+def _parquet(records: list[dict[str, Any]]) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(records), out)
+    return out.getvalue()
+
+
+RECORDS = [
+    {"text": text, "link": f"http://mill.example/{i}", "day": "2026-01-02", "terms": "CC-BY-4.0", "words": str(i)}
+    for i, text in enumerate(TEXTS)
+]
+FORMS: dict[str, Callable[[], bytes]] = {
+    "a.jsonl": lambda: jsonl(RECORDS),
+    "a.jsonl.gz": lambda: gzip.compress(jsonl(RECORDS)),
+    "a.jsonl.zst": lambda: zstandard.compress(jsonl(RECORDS)),
+    "a.parquet": lambda: _parquet(RECORDS),
+    "a.csv": lambda: _csv(RECORDS),
+    "a.csv.gz": lambda: gzip.compress(_csv(RECORDS)),
+    "a.tsv": lambda: _csv(RECORDS, "\t"),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_records_round_trip_with_their_provenance(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(FORMS[name]())
+    found = read(path, tmp_path, url_field="link", date_field="day", licence_field="terms")
+    assert found.texts() == TEXTS
+    for i, row in enumerate(found.pages):
+        assert (row["url"], row["source"], row["kind"]) == (f"http://mill.example/{i}", "mill", "text")
+        assert (row["date"], row["licence"], row["file"]) == ("2026-01-02", "CC-BY-4.0", name)
+        assert json.loads(row["metadata"]) == {"words": str(i)}
+    offsets = [row["offset"] for row in found.pages]
+    assert len(set(offsets)) == len(TEXTS)
+    if name.startswith("a.jsonl"):
+        for offset, record in zip(offsets, RECORDS, strict=True):
+            assert json.loads(jsonl(RECORDS)[offset:].split(b"\n")[0]) == record
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, zstandard.compress])
+def test_a_text_file_is_one_document_to_the_byte(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    text = "".join(TEXTS) * 100
+    path = tmp_path / "shakespeare.txt"
+    path.write_bytes(compress(text.encode()))
+    found = read(path, tmp_path, licence="public domain")
+    assert found.texts() == [text]
+    assert (found.pages[0]["url"], found.pages[0]["licence"]) == ("mill/shakespeare.txt", "public domain")
+
+
+def test_an_html_file_is_one_page(tmp_path: Path) -> None:
+    path = tmp_path / "a.html"
+    path.write_bytes(page("Wheel"))
+    (row,) = read(path, tmp_path).pages
+    assert (row["kind"], row["body"], row["url"]) == ("html", page("Wheel"), "mill/a.html")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("utf-8-sig", "žluťoučký kůň"),
+        ("utf-16", "žluťoučký kůň"),
+        ("utf-16-le", "a plain English text, without any mark"),
+        (
+            "cp1250",
+            "Příliš žluťoučký kůň úpěl ďábelské ódy. Ta věta je dost dlouhá, aby se poznalo, čím je psaná. " * 3,
+        ),
+        ("cp1251", "Мельничное колесо вращается, и жёрнов мелет зерно. Вода течёт по каналу обратно в реку. " * 3),
+        ("shift_jis", "水車は川の水の力で回り、石臼が穀物をひいて粉にする。水はまた川へ戻っていく。" * 3),
+        ("latin-1", "Où est le bief du moulin ? L'été, l'eau s'écoule à côté de la forêt, très près du pré."),
+    ],
+)
+def test_text_in_other_charsets_is_decoded(tmp_path: Path, encoding: str, text: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(text.encode(encoding))
+    assert read(path, tmp_path).texts() == [text]
+
+
+def test_csv_in_another_charset_is_decoded(tmp_path: Path) -> None:
+    text = "Мельничное колесо вращается, и жёрнов мелет зерно. Вода течёт по каналу обратно в реку."
+    path = tmp_path / "a.csv"
+    path.write_bytes(_csv([{"text": text}]).decode().encode("cp1251"))
+    assert read(path, tmp_path).texts() == [text]
+    assert read(path, tmp_path, "declared", encoding="cp1251").texts() == [text]
+
+
+def test_bad_lines_are_quarantined_by_line_number(tmp_path: Path) -> None:
+    lines = [
+        b'{"text": "one"}',
+        b"{not json}",
+        b'{"text": "two"',
+        b"[1, 2]",
+        b"\xff\xfe\x00 not utf-8",
+        b"",
+        b'{"text": 7}',
+        b'{"other": "x"}',
+        b'{"text": null}',
+        b'{"text": ""}',
+        b'{"text": "lone \\ud800 surrogate", "n": NaN}',
+        b"[" * 100_000,
+        b'{"text": "last, without a line end"}',
+    ]
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    found = read(path, tmp_path)
+    assert found.texts() == ["one", "lone \ufffd surrogate", "last, without a line end"]
+    numbers = [int(row["error"].rpartition("(line ")[2].rstrip(")")) for row in found.quarantine]
+    assert numbers == [2, 3, 4, 5, 7, 8, 9, 12]
+    assert found.counters.errors == {"bad_json": 5, "text_not_a_string": 1, "missing_text": 2}
+    assert found.counters.dropped == {"empty_body": 1}
+    assert found.counters.documents_in == 12
+
+
+def test_lines_of_megabytes_are_read_and_those_beyond_the_limit_dropped(tmp_path: Path) -> None:
+    long, huge = "x" * 1_500_000, "y" * 3_000_000
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(jsonl([{"text": long}, {"text": huge}, {"text": "after"}]))
+    found = read(path, tmp_path, max_record_bytes=2_000_000)
+    assert found.texts() == [long, "after"]
+    assert found.counters.dropped == {"too_large": 1}
+
+
+def test_a_text_field_that_no_record_has_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(jsonl([{"body": "one", "id": 1}, {"body": "two", "title": "x"}]))
+    with pytest.raises(
+        UserError, match=r"a\.jsonl has the text field 'text' \(text_field\); its fields are: body, id, title"
+    ):
+        read(path, tmp_path)
+
+
+def test_fields_may_differ_from_record_to_record_and_file_to_file(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    first.write_bytes(_parquet([{"text": "one", "day": date(2026, 1, 2), "tags": ["x"], "raw": b"\xff"}]))
+    second.write_bytes(_parquet([{"extra": {"deep": [1.5, None]}, "text": "two"}]))
+    a, b = (read(path, tmp_path, path.name + ".out", date_field="day") for path in (first, second))
+    assert (a.pages[0]["date"], json.loads(a.pages[0]["metadata"])) == ("2026-01-02", {"raw": "\\xff", "tags": ["x"]})
+    assert (b.pages[0]["date"], json.loads(b.pages[0]["metadata"])) == (None, {"extra": {"deep": [1.5, None]}})
+
+
+def test_a_date_that_is_none_stays_in_the_metadata(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(jsonl([{"text": "one", "day": "last spring"}]))
+    (row,) = read(path, tmp_path, date_field="day").pages
+    assert (row["date"], json.loads(row["metadata"])) == (None, {"day": "last spring"})
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.gz", "a.jsonl.zst"])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.99])
+def test_a_truncated_file_gives_the_records_before(tmp_path: Path, name: str, share: float) -> None:
+    records = [{"text": f"{i} " + "".join(chr(97 + (i * j) % 26) for j in range(400))} for i in range(500)]
+    data = jsonl(records) if "jsonl" in name else _csv(records)
+    compressor = zstandard.ZstdCompressor(write_content_size=False)
+    packed = (
+        gzip.compress(data)
+        if name.endswith("gz")
+        else b"".join(compressor.compress(data[i : i + 5000]) for i in range(0, len(data), 5000))
+    )
+    path = tmp_path / name
+    path.write_bytes(packed[: int(share * len(packed))])
+    found = read(path, tmp_path)
+    assert [row["body"].decode() for row in found.pages] == [r["text"] for r in records[: len(found.pages)]]
+    assert len(found.pages) >= 500 * share - 150
+    (entry,) = found.quarantine
+    assert entry["error"].startswith("damaged_file: ")
+    assert "truncated" in entry["error"]
+
+
+def test_a_damaged_parquet_file_is_one_entry(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    data = _parquet(RECORDS)
+    for i, bad in enumerate([b"", b"PAR1", data[:-20], data[:40] + b"\0" * 60 + data[100:]]):
+        path.write_bytes(bad)
+        out = Attempt.at(tmp_path / f"out{i}")
+        file = File(path="a.parquet", location="a.parquet", bytes=len(bad), sha256="0" * 64, root=str(tmp_path))
+        source = FilesSource(kind="files", name="mill", paths=["x"])
+        found = Result(ingest.fn(IngestConfig(source=source), file, out), out)
+        assert [row["error"].split(":")[0] for row in found.quarantine] == ["damaged_file"]
+
+
+def test_csv_with_odd_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(
+        b'id,text\n1,one\n2\n\n3,three,more\n4,"a ""quoted"" text\nover lines"\n5,"' + b"z" * 200_000 + b'"\n6,six\n'
+    )
+    found = read(path, tmp_path, max_record_bytes=100_000)
+    assert found.texts() == ["one", "three", 'a "quoted" text\nover lines', "six"]
+    assert found.counters.errors == {"missing_text": 1, "bad_csv": 1}
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.txt", "a.html", "a.jsonl.gz"])
+def test_an_empty_file_hurts_nobody(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"")
+    found = read(path, tmp_path)
+    assert found.pages == []
+    assert found.counters.quarantined == 0
+
+
+def test_documents_of_equal_names_in_two_folders_keep_their_own_urls(tmp_path: Path) -> None:
+    for folder in ("north", "south"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mill.txt").write_text(folder)
+    paths = [str(tmp_path / folder / "mill.txt") for folder in ("south", "north", "south")]
+    source = FilesSource(kind="files", name="mill", paths=paths)
+    assert expand_paths(source, "ingest.sources[0].paths") == [
+        ("north/mill.txt", paths[1]),
+        ("south/mill.txt", paths[0]),
+    ]
+
+
+def test_paths_are_files_folders_and_globs(tmp_path: Path) -> None:
+    names = ["a.jsonl", "b/c.jsonl.gz", "b/d.txt", "b/.hidden.jsonl", "b/image.png", "e[1].jsonl"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+
+    def found(*paths: str, **fields: Any) -> list[str]:
+        source = FilesSource(kind="files", name="mill", paths=[f"{tmp_path}/{path}" for path in paths], **fields)
+        return [name for name, _ in expand_paths(source, "ingest.sources[0].paths")]
+
+    assert found("") == ["a.jsonl", "b/c.jsonl.gz", "b/d.txt", "e[1].jsonl"]
+    assert found("b") == ["c.jsonl.gz", "d.txt"]
+    assert found("b", format="jsonl") == ["c.jsonl.gz"]
+    assert found("b/i*", format="text") == ["image.png"]
+    assert found("**/*.jsonl*") == ["a.jsonl", "b/c.jsonl.gz", "e[1].jsonl"]
+    assert found("b/*.gz", "a.jsonl", "b/c.jsonl.gz") == ["a.jsonl", "c.jsonl.gz"]
+    assert found("e[1].jsonl") == ["e[1].jsonl"]
+    with pytest.raises(UserError, match=r"ingest\.sources\[0\]\.paths: .*image\.png does not say what it is"):
+        found("b/image.png")
+    assert found("b/image.png", format="text") == ["image.png"]
+
+
+@pytest.mark.parametrize("path", ["missing.jsonl", "*.missing", "missing/", "only-images"])
+def test_a_path_that_matches_nothing_is_named_with_its_field(tmp_path: Path, path: str) -> None:
+    (tmp_path / "only-images").mkdir()
+    (tmp_path / "only-images" / "a.png").write_bytes(b"x")
+    source = FilesSource(kind="files", name="mill", paths=[str(tmp_path / path)])
+    with pytest.raises(UserError) as raised:
+        expand_paths(source, "ingest.sources[2].paths")
+    message = str(raised.value)
+    assert message.startswith("ingest.sources[2].paths: ")
+    assert path.rstrip("/") in message
+    assert "\n" not in message
+
+
+def test_archives_in_a_folder_are_known_by_their_names(tmp_path: Path) -> None:
+    names = ["a.warc.gz", "b.arc", "c.warc.gz.bad", "d.warc.wet.gz", "e.warc.zst", "notes.txt", "warc.json"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    source = WarcSource(kind="warc", name="web", paths=[str(tmp_path)])
+    assert [name for name, _ in expand_paths(source, "f")] == names[:5]
+
+
+def test_paths_on_s3(s3_bucket: str) -> None:
+    import s3fs
+
+    fs = s3fs.S3FileSystem()
+    for name in ("in/a.warc.gz", "in/deep/b.warc.gz", "in/readme.md"):
+        fs.pipe_file(f"{s3_bucket}/{name}", b"x")
+
+    def found(path: str) -> list[tuple[str, str]]:
+        return expand_paths(WarcSource(kind="warc", name="web", paths=[path]), "ingest.sources[0].paths")
+
+    assert found(f"{s3_bucket}/in") == [
+        ("a.warc.gz", f"{s3_bucket}/in/a.warc.gz"),
+        ("deep/b.warc.gz", f"{s3_bucket}/in/deep/b.warc.gz"),
+    ]
+    assert found(f"{s3_bucket}/in/*.gz") == [("a.warc.gz", f"{s3_bucket}/in/a.warc.gz")]
+    assert found(f"{s3_bucket}/in/a.warc.gz") == [("a.warc.gz", f"{s3_bucket}/in/a.warc.gz")]
+    for missing in (f"{s3_bucket}/none/*.gz", f"{s3_bucket}/none.warc.gz", "s3://no-such-bucket-here/a.warc.gz"):
+        with pytest.raises(
+            UserError, match=r"ingest\.sources\[0\]\.paths: .*none|ingest\.sources\[0\]\.paths: .*no-such"
+        ):
+            found(missing)
+
+
+def test_a_bucket_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    source = WarcSource(kind="warc", name="web", paths=["s3://unreachable-bucket/a.warc.gz"])
+    with pytest.raises(
+        UserError, match=r"ingest\.sources\[0\]\.paths: s3://unreachable-bucket/a\.warc\.gz: cannot be reached"
+    ):
+        expand_paths(source, "ingest.sources[0].paths")
+
+
+@pytest.mark.slow
+def test_shakespeare_passes_unchanged(shared_data: Path, tmp_path: Path) -> None:
+    path = shared_data / "text" / "tinyshakespeare.txt"
+    assert read(path, tmp_path).texts() == [path.read_bytes().decode()]
