@@ -1,18 +1,17 @@
 """Start a group of training processes so that the whole group is gone, on every rank, when its supervisor is.
 
-    run_group(["-m", "models.train", "job.json"], ranks=2)     the command of each rank, after the interpreter
-    python -m infra.launch --build-ops                          compile DeepSpeed's CPU operator once, at install
+    run_group(["-m", "models.train", "job.json"], ranks=2)     the program of each rank, as after `python`
 
 The group is a session of its own: it is killed as one when the call ends, whatever ends it.  A supervisor that is
-itself killed with -9 can do nothing, so each rank also watches it (`watch_supervisor`) and ends itself.
+itself killed with -9 can do nothing, so each rank also watches it and ends itself: ranks are started through this
+module (`python -m infra.launch -m models.train job.json`), which sees to that before anything heavy is imported.
 """
 
 import base64
 import contextlib
-import fcntl
 import json
-import logging
 import os
+import runpy
 import selectors
 import signal
 import socket
@@ -25,8 +24,6 @@ from pathlib import Path
 from typing import IO, Literal
 
 from infra.errors import StepTimeoutError
-
-log = logging.getLogger(__name__)
 
 Launcher = Literal["auto", "python", "deepspeed", "torchrun"]
 
@@ -163,26 +160,27 @@ def free_port() -> Iterator[int]:
 
 def _command(argv: Sequence[str], *, ranks: int, launcher: Launcher, port: int) -> list[str]:
     python = sys.executable
+    rank = [python, "-u", "-m", "infra.launch", *argv]
     if launcher == "auto":
         launcher = "python" if ranks == 1 else "deepspeed"
     if launcher == "deepspeed":
         world = base64.urlsafe_b64encode(json.dumps({"localhost": list(range(ranks))}).encode()).decode()
         return [
             python, "-m", "deepspeed.launcher.launch", f"--world_info={world}", "--master_addr=127.0.0.1",
-            f"--master_port={port}", "--no_local_rank", "--quiet", "--no_python", python, "-u", *argv,
+            f"--master_port={port}", "--no_local_rank", "--quiet", "--no_python", *rank,
         ]  # fmt: skip
     if launcher == "torchrun":
         return [
             python, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--master-addr=127.0.0.1",
-            f"--master-port={port}", "--no-python", python, "-u", *argv,
+            f"--master-port={port}", "--no-python", *rank,
         ]  # fmt: skip
     if ranks > 1:
         raise ValueError(f"launcher=python starts one rank, not {ranks}; use deepspeed or torchrun")
-    return [python, "-u", *argv]
+    return rank
 
 
 def group_environment(*, ranks: int, port: int, extra: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the ranks: where they meet, who supervises them, what DeepSpeed's compiler needs."""
+    """Return the environment of the ranks: where they meet, who supervises them, how they use memory and cores."""
     env = {
         **os.environ,
         "RANK": "0",
@@ -198,25 +196,15 @@ def group_environment(*, ranks: int, port: int, extra: Mapping[str, str]) -> dic
         "MALLOC_MMAP_MAX_": "0",
         "MALLOC_TRIM_THRESHOLD_": "-1",
         "MALLOC_TOP_PAD_": str(64 << 20),
+        # Threads that wait for one another sleep instead of spinning: on cores shared with other work the spinning one
+        # keeps the other from running (measured on two busy cores: 560 -> 14 ms a step of a tiny model).
+        "OMP_WAIT_POLICY": "PASSIVE",
         SUPERVISOR: identify_process(os.getpid()),
     }
     env.pop("OMP_NUM_THREADS", None)
-    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
     root = str(Path(__file__).resolve().parent.parent)
     env["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [env.get("PYTHONPATH")])])
-    if "TORCH_EXTENSIONS_DIR" not in env and (folder := extensions_folder()) is not None:
-        env["TORCH_EXTENSIONS_DIR"] = str(folder)
     return {**env, **extra}
-
-
-def extensions_folder() -> Path | None:
-    """Return where compiled operators are kept: in the environment itself if it is writable, else torch's default."""
-    folder = Path(sys.prefix) / "torch_extensions"
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError:
-        return None
-    return folder if os.access(folder, os.W_OK) else None
 
 
 def identify_process(pid: int) -> str:
@@ -239,46 +227,17 @@ def _watch(supervisor: str) -> None:
     os._exit(113)
 
 
-def build_ops() -> None:
-    """Compile and load DeepSpeed's shared-memory operator, which `init_distributed` needs even on one rank.
-
-    One process builds at a time; the others wait and then find it built.  Takes 30 to 50 s once, well under 1 s after.
-    """
-    os.environ.update({k: v for k, v in group_environment(ranks=1, port=0, extra={}).items() if k in _BUILD_VARIABLES})
-    with _exclusive():
-        from deepspeed.accelerator import get_accelerator
-
-        builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
-        if builder is not None:
-            builder.load(verbose=False)
-
-
-_BUILD_VARIABLES = ("PATH", "TORCH_EXTENSIONS_DIR")
-
-
-@contextlib.contextmanager
-def _exclusive() -> Iterator[None]:
-    folder = os.environ.get("TORCH_EXTENSIONS_DIR")
-    if folder is None:
-        yield
-        return
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with (Path(folder) / "millrace.lock").open("w") as lock:  # released by the kernel, however the holder ends
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        # A killed build leaves torch's own lock file behind, and every later build would wait for it for ever.
-        (Path(folder) / "deepspeed_shm_comm" / "lock").unlink(missing_ok=True)
-        yield
-
-
-def main() -> None:
-    """Command line of this module."""
-    if sys.argv[1:] != ["--build-ops"]:
-        sys.exit("usage: python -m infra.launch --build-ops")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    started = time.monotonic()
-    build_ops()
-    log.info("DeepSpeed's CPU operators are ready (%.0f s)", time.monotonic() - started)
+def main(argv: Sequence[str]) -> None:
+    """Be one rank: watch the supervisor, and run `-m MODULE ARGUMENT…` or `-c CODE ARGUMENT…` as the main program."""
+    watch_supervisor()
+    kind, program, *rest = argv
+    if kind == "-m":
+        sys.argv = [program, *rest]
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = ["-c", *rest]
+        exec(compile(program, "<command line>", "exec"), {"__name__": "__main__"})
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

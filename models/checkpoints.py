@@ -9,6 +9,7 @@ success.  Only a checkpoint with its marker and with every hash right is ever lo
 with a warning, for the one before it.
 """
 
+import hashlib
 import json
 import logging
 import shutil
@@ -19,9 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.canonical import canonical_json, sha256_file
-from infra.errors import DataError
-from infra.retries import transient
+from infra.errors import DataError, UserError
 from infra.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ log = logging.getLogger(__name__)
 MARKER = "complete.json"
 FORMAT = 1
 _FOLDER = "checkpoints"
-_RETRY_SECONDS = (1, 4, 15)
+_RETRY_SECONDS = (1.0, 4.0, 15.0)
 
 
 @dataclass(frozen=True)
@@ -78,10 +77,10 @@ class Checkpoints:
                 try:
                     self._upload(step, about)
                     break
-                except Exception as exc:
-                    if delay is None or not transient(exc):
+                except Exception as exc:  # storage that does not answer for a while need not end the training
+                    if delay is None or isinstance(exc, UserError):
                         raise
-                    log.warning("checkpoint of step %d: %s; trying again in %d s", step, exc, delay)
+                    log.warning("checkpoint of step %d: %s; trying again in %.0f s", step, exc, delay)
                     time.sleep(delay)
             shutil.rmtree(self.staging(step))
             self._retire()
@@ -95,9 +94,9 @@ class Checkpoints:
         for path in sorted(p for p in staged.rglob("*") if p.is_file()):
             relative = path.relative_to(staged).as_posix()
             self._storage.upload(path, f"{name}/{relative}")
-            files[relative] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+            files[relative] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         marker = {"format": FORMAT, "step": step, "about": about, "files": files}
-        self._storage.write_bytes(f"{name}/{MARKER}", canonical_json(marker))
+        self._storage.write_bytes(f"{name}/{MARKER}", json.dumps(marker, indent=1).encode())
 
     def _retire(self) -> None:
         """Remove all but the newest complete checkpoints, each marker first."""
@@ -139,9 +138,14 @@ class Checkpoints:
         for relative, expected in marker["files"].items():
             target = directory / relative
             self._storage.download(f"{name}/{relative}", target)
-            if target.stat().st_size != expected["bytes"] or sha256_file(target) != expected["sha256"]:
+            if target.stat().st_size != expected["bytes"] or _sha256(target) != expected["sha256"]:
                 raise DataError(f"{relative} is not what was written (sha256 differs)")
         return Checkpoint(step=int(marker["step"]), directory=directory, about=marker["about"])
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _name(step: int) -> str:

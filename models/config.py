@@ -191,14 +191,15 @@ class ExecutionConfig(BaseModel):
 
 
 def plan_batch(*, batch: int, ranks: int, micro_batch: int | None) -> tuple[int, int]:
-    """Return (micro-batch, accumulation steps) of one rank; raises ValueError with the numbers if they do not divide."""
+    """Return (micro-batch, accumulation steps) of one rank; raises ValueError if they do not divide, with numbers."""
     if batch % ranks:
         raise ValueError(f"batch={batch} sequences do not divide among ranks={ranks}: make batch a multiple of {ranks}")
     share = batch // ranks
     micro = min(micro_batch or share, share)
     if share % micro:
         raise ValueError(
-            f"batch={batch} over ranks={ranks} leaves {share} sequences a rank, which micro_batch={micro} does not divide"
+            f"batch={batch} over ranks={ranks} leaves {share} sequences a rank, "
+            f"which micro_batch={micro} does not divide"
         )
     return micro, share // micro
 
@@ -217,7 +218,7 @@ def check_execution(training: TrainingConfig, execution: ExecutionConfig) -> lis
         )
     if training.optimizer.kind == "muon" and execution.zero_stage > 0:
         problems.append(
-            f"optimizer.kind=muon needs whole matrices, which execution.zero_stage={execution.zero_stage} cuts into flat "
-            "partitions; use zero_stage=0 (with precision fp32 or bf16_autocast) or kind=adamw"
+            f"optimizer.kind=muon needs whole matrices, which execution.zero_stage={execution.zero_stage} cuts "
+            "into flat partitions; use zero_stage=0 (with precision fp32 or bf16_autocast) or kind=adamw"
         )
     return problems

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from models.config import ExecutionConfig, TrainingConfig, plan_batch
+from models.operators import prepare_operators
 from models.optimizers import build_optimizer
 from models.transformer import Transformer
 
@@ -37,22 +38,18 @@ def resolve_precision(precision: str) -> tuple[str, str]:
     return "fp32", "this processor has no AVX512-BF16, and emulated bf16 is slower than fp32"
 
 
-def initialise_processes(execution: ExecutionConfig, threads: int) -> torch.device:
+def initialise_processes(threads: int) -> torch.device:
     """Set up threads, device and process group of this rank and return the device."""
     if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
         torch.set_num_threads(threads)
+        prepare_operators()
     import deepspeed
     from deepspeed.accelerator import get_accelerator
     from deepspeed.utils import logger
 
-    from infra.launch import build_ops
-
     logger.setLevel(logging.WARNING)
     accelerator = get_accelerator()
-    if accelerator.device_name() == "cpu":
-        build_ops()
-    else:
+    if accelerator.device_name() != "cpu":
         accelerator.set_device(int(os.environ["LOCAL_RANK"]))
     deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False, timeout=datetime.timedelta(minutes=30))
     return torch.device(accelerator.current_device_name())
@@ -81,7 +78,13 @@ class Engine:
     """One rank's share of the model being trained."""
 
     def __init__(
-        self, training: TrainingConfig, execution: ExecutionConfig, *, vocab_size: int, precision: str, device: torch.device
+        self,
+        training: TrainingConfig,
+        execution: ExecutionConfig,
+        *,
+        vocab_size: int,
+        precision: str,
+        device: torch.device,
     ) -> None:
         import deepspeed
 
@@ -144,7 +147,9 @@ class Engine:
 
     def save(self, folder: Path) -> None:
         """Write this rank's state below a local folder; every rank must call it."""
-        self._engine.save_checkpoint(str(folder), tag=_TAG, client_state={"millrace_bad_steps": self.bad_steps}, save_latest=False)
+        self._engine.save_checkpoint(
+            str(folder), tag=_TAG, client_state={"millrace_bad_steps": self.bad_steps}, save_latest=False
+        )
 
     def load(self, folder: Path) -> None:
         """Restore the state that `save` wrote; every rank must call it."""

@@ -30,6 +30,8 @@ class Job(BaseModel):
 
     training: TrainingConfig
     execution: ExecutionConfig
+    threads: int
+    """CPU threads of each rank."""
     dtype: Literal["uint16", "uint32"]
     vocab_size: int
     eod: int

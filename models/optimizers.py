@@ -5,7 +5,7 @@ Muon takes its parameters by name and clips what Newton-Schulz has already norma
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -45,7 +45,9 @@ class Muon(torch.optim.Optimizer):
         dtype: torch.dtype,
     ) -> None:
         self.dtype = dtype
-        super().__init__(params, {"lr": lr, "momentum": momentum, "iterations": iterations, "weight_decay": weight_decay})
+        super().__init__(
+            params, {"lr": lr, "momentum": momentum, "iterations": iterations, "weight_decay": weight_decay}
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -64,8 +66,9 @@ class Muon(torch.optim.Optimizer):
             state = self.state[p]
             if "momentum" not in state:
                 state["momentum"] = torch.zeros_like(p)
-            state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-            updates.append(p.grad.lerp(state["momentum"], group["momentum"]))
+            gradient: Tensor = p.grad  # type: ignore[assignment]
+            state["momentum"].lerp_(gradient, 1 - group["momentum"])
+            updates.append(gradient.lerp(state["momentum"], group["momentum"]))
         rate = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
         orthogonal = orthogonalise(torch.stack(updates), group["iterations"], self.dtype)
         for p, update in zip(params, orthogonal, strict=True):
@@ -125,10 +128,10 @@ def _at_the_edge(name: str) -> bool:
 
 
 def _adamw(
-    cfg: AdamWConfig | MuonConfig, matrices: list[Tensor], vectors: list[Tensor], peak: float
+    cfg: AdamWConfig | MuonConfig, matrices: Sequence[Tensor], vectors: Sequence[Tensor], peak: float
 ) -> torch.optim.AdamW:
     groups = [
-        {"params": matrices, "weight_decay": cfg.weight_decay, "peak": peak},
-        {"params": vectors, "weight_decay": 0.0, "peak": peak},
+        {"params": list(matrices), "weight_decay": cfg.weight_decay, "peak": peak},
+        {"params": list(vectors), "weight_decay": 0.0, "peak": peak},
     ]
     return torch.optim.AdamW(groups, lr=peak, betas=cfg.betas, eps=cfg.epsilon, fused=True)

@@ -26,7 +26,7 @@ def peak_flops(device: str) -> float | None:
 
 
 def flops_per_token(cfg: ModelConfig, *, parameters: int, vocab_size: int) -> float:
-    """Return the FLOPs of training on one token: 6 a matrix weight, and attention (PaLM, arXiv 2204.02311, appendix B)."""
+    """Return the FLOPs of training on one token: 6 a weight, and attention (PaLM, arXiv 2204.02311, appendix B)."""
     embedding = 0 if cfg.tied_embeddings else vocab_size * cfg.width
     return 6 * (parameters - embedding) + 12 * cfg.layers * cfg.width * cfg.sequence_length
 
@@ -81,14 +81,14 @@ class Logs:
         from torch.utils.tensorboard import SummaryWriter
 
         folder.mkdir(parents=True, exist_ok=True)
-        self._writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder))
         self._throughput = (folder / "throughput.jsonl").open("a")
 
     def row(self, row: dict[str, Any]) -> None:
         """Write a row of the curve as scalars."""
         for name, value in row.items():
             if name != "step" and value is not None:
-                self._writer.add_scalar(name, value, row["step"])  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(name, value, row["step"])
 
     def throughput(self, step: int, meter: Meter) -> None:
         """Write how fast training is."""
@@ -97,9 +97,9 @@ class Logs:
             return
         line = {"step": step, "time": round(time.time(), 3), "tokens_per_second": round(rate, 1)}
         self._throughput.write(json.dumps({**line, "data_share": round(meter.data_seconds / meter.seconds, 5)}) + "\n")
-        self._writer.add_scalar("tokens_per_second", rate, step)  # type: ignore[no-untyped-call]
+        self._writer.add_scalar("tokens_per_second", rate, step)
 
     def close(self) -> None:
         """Write out what is buffered."""
         self._throughput.close()
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import DataError, UserError
-from infra.launch import usable_cores, watch_supervisor
 from infra.storage import Storage
 from models.config import plan_batch
 from models.job import PROGRESS, Failure, Job, failure_folder, result_file
@@ -45,10 +44,12 @@ class Trainer:
         self.job, training, execution = job, job.training, job.execution
         self.rank, self.ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         if self.ranks != execution.ranks:
-            raise UserError(f"pretrain: execution.ranks={execution.ranks}, but the launcher started {self.ranks} processes")
-        self.threads = execution.threads or max(1, usable_cores() // self.ranks)
+            raise UserError(
+                f"pretrain: execution.ranks={execution.ranks}, but the launcher started {self.ranks} processes"
+            )
+        self.threads = job.threads
         self.torch, self.dist = torch, dist
-        self.device = initialise_processes(execution, self.threads)
+        self.device = initialise_processes(job.threads)
         self.precision, self.precision_reason = resolve_precision(training.precision)
         self.say("training in %s because %s", self.precision, self.precision_reason)
         length = training.model.sequence_length
@@ -113,9 +114,9 @@ class Trainer:
         portable = then[1] == now[1] == 0  # stage 0 keeps whole tensors on each rank
         if then != now and not portable:
             raise UserError(
-                f"pretrain: the checkpoint of step {found.step} was written by ranks={then[0]} with zero_stage={then[1]} "
-                f"and cannot be cut anew for ranks={now[0]} with zero_stage={now[1]}; go on with the former, or remove "
-                f"{job.checkpoints}/checkpoints to start from the beginning"
+                f"pretrain: the checkpoint of step {found.step} was written by ranks={then[0]} with "
+                f"zero_stage={then[1]} and cannot be cut anew for ranks={now[0]} with zero_stage={now[1]}; go on "
+                f"with the former, or remove {job.checkpoints}/checkpoints to start from the beginning"
             )
         if about["precision"] != self.precision:
             raise UserError(
@@ -194,7 +195,7 @@ class Trainer:
         training = self.job.training
         step = self.next_step
         started = time.perf_counter()
-        batches = [self.torch.from_numpy(b).to(self.device) for b in self.data.step(step)]
+        batches = [self._tensor(b) for b in self.data.step(step)]
         waited = time.perf_counter() - started
         fraction = learning_rate_fraction(training.schedule, step=step, steps=training.steps)
         loss, norm = self.engine.step(batches, fraction)
@@ -261,8 +262,10 @@ class Trainer:
         return nats / tokens, nats / math.log(2) / self._validation_bytes(tokens)
 
     def _summed(self, inputs: Any, targets: Any) -> float:
-        move = lambda array: self.torch.from_numpy(array).to(self.device)  # noqa: E731
-        return self.engine.summed_loss(move(inputs), move(targets))
+        return self.engine.summed_loss(self._tensor(inputs), self._tensor(targets))
+
+    def _tensor(self, array: Any) -> Any:
+        return self.torch.from_numpy(array).to(self.device)
 
     def _validation_bytes(self, tokens: int) -> int:
         import numpy as np
@@ -356,7 +359,6 @@ def _failure(exc: BaseException, rank: int) -> Failure:
 
 def main(argv: list[str]) -> int:
     """Run the job in the file that the one argument names; returns the exit status."""
-    watch_supervisor()
     rank = int(os.environ.get("RANK", "0"))
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s %(levelname)s rank {rank}: %(message)s"

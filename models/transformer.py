@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from models.config import ModelConfig
@@ -175,14 +175,13 @@ class Transformer(nn.Module):
 
     def logits(self, tokens_BT: Tensor, cache: Cache | None = None) -> Tensor:
         """Return the logits (B, T, V) of the token after each position, in fp32."""
-        return self.lm_head(self.hidden(tokens_BT, cache)).float()
+        output: Tensor = self.lm_head(self.hidden(tokens_BT, cache)).float()
+        return output
 
     def forward(self, tokens_BT: Tensor, targets_BT: Tensor, reduction: str = "mean") -> Tensor:
         """Return the cross-entropy in nats of `targets_BT`, where they are not IGNORE: its mean, sum or all of it."""
         logits_BTV = self.logits(tokens_BT)
-        return F.cross_entropy(
-            logits_BTV.flatten(0, 1), targets_BT.flatten(), ignore_index=IGNORE, reduction=reduction
-        )
+        return F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), ignore_index=IGNORE, reduction=reduction)
 
 
 def rotate(x_BTHK: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:

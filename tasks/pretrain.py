@@ -25,6 +25,7 @@ from infra.errors import UserError, WorkerDiedError
 from infra.launch import run_group, usable_cores
 from infra.steps import Execution, StepConfig, step
 from models.config import ExecutionConfig, TrainingConfig, check_execution
+from models.data import TrainingOrder
 from models.job import PROGRESS, Job, Split, failure_folder, first_cause, result_file
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def pretrain(cfg: PretrainConfig, tokens: Artifact, tokenizer: Artifact, out: At
             ["-m", "models.train", str(job_file)],
             ranks=cfg.execution.ranks,
             launcher=cfg.execution.launcher,
-            env={"OMP_NUM_THREADS": str(cfg.execution.threads or max(1, usable_cores() // cfg.execution.ranks))},
+            env={"OMP_NUM_THREADS": str(job.threads)},
             on_line=report.take,
         )
     finally:
@@ -79,7 +80,9 @@ def pretrain(cfg: PretrainConfig, tokens: Artifact, tokenizer: Artifact, out: At
         documents_in=1,
         documents_out=1,
         values={name: result[name] for name in ("parameters", "steps", "tokens", "bad_steps")},
-        metrics={name: result[name] for name in (*_METRICS, "validation_loss", "validation_bits_per_byte", "precision")},
+        metrics={
+            name: result[name] for name in (*_METRICS, "validation_loss", "validation_bits_per_byte", "precision")
+        },
     )
 
 
@@ -98,10 +101,17 @@ def make_job(cfg: PretrainConfig, tokens: Artifact, tokenizer: Artifact, out: At
         )
     table_file = out.scratch / "token_bytes.npy"
     np.save(table_file, np.pad(table, (0, index["vocab_size"] - len(table))))
+    TrainingOrder(  # raises UserError if there is too little text
+        tokens=index["splits"]["train"]["tokens"],
+        sequence_length=cfg.model.sequence_length,
+        batch=cfg.batch,
+        seed=cfg.seed,
+    )
     training = TrainingConfig.model_validate({name: getattr(cfg, name) for name in TrainingConfig.model_fields})
     return Job(
         training=training,
         execution=cfg.execution,
+        threads=cfg.execution.threads or max(1, usable_cores() // cfg.execution.ranks),
         dtype=index["dtype"],
         vocab_size=index["vocab_size"],
         eod=index["eod"],

@@ -1,0 +1,98 @@
+"""Load a trained model from its artifact and continue a text with it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from infra.errors import UserError
+from models.config import ModelConfig
+from models.transformer import Cache, Transformer
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A network with the tokenizer that it was trained with."""
+
+    network: Transformer
+    tokenizer: Tokenizer
+    end_of_document: int
+
+    @property
+    def sequence_length(self) -> int:
+        """Tokens of context that the network was trained with."""
+        return self.network.cfg.sequence_length
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of a text, without any special token."""
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+
+def load_model(directory: Path) -> LanguageModel:
+    """Load model.safetensors, config.json and tokenizer.json below `directory`, in fp32 on the CPU.
+
+    Raises UserError if one of them is missing.
+    """
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        if not (directory / name).is_file():
+            raise UserError(f"{directory}: not a model, {name} is missing")
+    config = json.loads((directory / "config.json").read_bytes())
+    network = Transformer(ModelConfig.model_validate(config["model"]), config["vocab_size"])
+    weights = load_file(directory / "model.safetensors")
+    if network.cfg.tied_embeddings:
+        weights["lm_head.weight"] = weights["embed.weight"]
+    network.load_state_dict(weights)
+    return LanguageModel(network.eval(), Tokenizer.from_file(str(directory / "tokenizer.json")), config["eod"])
+
+
+@torch.inference_mode()
+def generate(
+    model: LanguageModel,
+    prompt: str,
+    *,
+    max_tokens: int = 128,
+    temperature: float = 0.8,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+) -> str:
+    """Return how the model goes on from `prompt`, up to the end of the document; the same seed gives the same text.
+
+    `temperature` 0 takes the likeliest token. `top_k` keeps the k likeliest tokens, `top_p` the fewest whose
+    probabilities reach p.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    tokens = [model.end_of_document, *model.encode(prompt)]
+    new: list[int] = []
+    cache, unseen = Cache(), tokens[-model.sequence_length :]
+    while len(new) < max_tokens:
+        if cache.length + len(unseen) > model.sequence_length:  # positions beyond were never trained: keep half
+            cache, unseen = Cache(), (tokens + new)[-(model.sequence_length // 2) :]
+        logits_V = model.network.logits(torch.tensor([unseen]), cache)[0, -1]
+        token = _choose(logits_V, generator, temperature=temperature, top_k=top_k, top_p=top_p)
+        if token == model.end_of_document:
+            break
+        new.append(token)
+        unseen = [token]
+    text: str = model.tokenizer.decode(new)
+    return text
+
+
+def _choose(
+    logits_V: Tensor, generator: torch.Generator, *, temperature: float, top_k: int | None, top_p: float | None
+) -> int:
+    if temperature == 0:
+        return int(logits_V.argmax())
+    ordered_V, order_V = torch.sort(logits_V / temperature, descending=True, stable=True)
+    probabilities_V = ordered_V.softmax(dim=-1)
+    if top_k is not None:
+        probabilities_V[top_k:] = 0
+    if top_p is not None:
+        before_V = probabilities_V.cumsum(dim=-1) - probabilities_V
+        probabilities_V[before_V >= top_p] = 0
+    return int(order_V[torch.multinomial(probabilities_V, 1, generator=generator)])

@@ -1,0 +1,66 @@
+"""What a configuration refuses, before any process is started."""
+
+import pytest
+from pydantic import ValidationError
+
+from models.config import ExecutionConfig, ModelConfig, ScheduleConfig, TrainingConfig, check_execution, plan_batch
+from models.schedule import learning_rate_fraction
+
+
+def training(**changes: object) -> TrainingConfig:
+    """A small valid configuration, changed."""
+    base = {
+        "model": {},
+        "optimizer": {"kind": "adamw"},
+        "schedule": {"kind": "cosine"},
+        "steps": 100,
+        "batch": 8,
+    }
+    return TrainingConfig.model_validate({**base, **changes})
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ({"width": 100, "heads": 3}, "width=100 is not a multiple of heads=3"),
+        ({"heads": 4, "kv_heads": 3}, "heads=4 is not a multiple of kv_heads=3"),
+        ({"width": 12, "heads": 4}, "must be even"),
+        ({"hidden": 3}, "hidden"),
+    ],
+)
+def test_an_impossible_shape_is_refused_by_name(shape: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        ModelConfig.model_validate(shape)
+
+
+def test_a_batch_that_does_not_divide_is_refused_with_the_numbers() -> None:
+    with pytest.raises(ValueError, match="batch=10 sequences do not divide among ranks=4"):
+        plan_batch(batch=10, ranks=4, micro_batch=None)
+    with pytest.raises(ValueError, match="leaves 6 sequences a rank, which micro_batch=4 does not divide"):
+        plan_batch(batch=12, ranks=2, micro_batch=4)
+    assert plan_batch(batch=24, ranks=2, micro_batch=3) == (3, 4)
+
+
+def test_what_deepspeed_cannot_do_is_refused_before_it_starts() -> None:
+    muon = training(optimizer={"kind": "muon"})
+    assert "whole matrices" in check_execution(muon, ExecutionConfig(zero_stage=1))[0]
+    bf16 = training(precision="bf16")
+    assert "zero_stage 1, 2 or 3" in check_execution(bf16, ExecutionConfig(zero_stage=0))[0]
+    assert check_execution(muon, ExecutionConfig()) == check_execution(bf16, ExecutionConfig(zero_stage=2)) == []
+
+
+def test_a_warm_up_longer_than_the_run_is_refused() -> None:
+    with pytest.raises(ValidationError, match="warmup_steps=100 leaves no step of steps=100"):
+        training(schedule={"kind": "linear", "warmup_steps": 100})
+
+
+@pytest.mark.parametrize("kind", ["cosine", "linear", "wsd"])
+def test_the_learning_rate_rises_holds_and_falls_to_its_end(kind: str) -> None:
+    cfg = ScheduleConfig.model_validate({"kind": kind, "warmup_steps": 10, "final_fraction": 0.1})
+    rates = [learning_rate_fraction(cfg, step=s, steps=100) for s in range(100)]
+    assert rates[:10] == pytest.approx([(s + 1) / 10 for s in range(10)])
+    assert max(rates) == 1.0
+    assert rates[99] == pytest.approx(0.1, abs=0.03)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    if kind == "wsd":
+        assert set(rates[10:60]) == {1.0}

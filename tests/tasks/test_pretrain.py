@@ -1,0 +1,225 @@
+"""Training: it learns, it goes on exactly where it was killed, and ranks only share the work."""
+
+import json
+import math
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from infra.artifacts import Artifact, Attempt, Counters
+from infra.errors import DataError, UserError
+from tasks.pretrain import PretrainConfig, pretrain
+from tests.tasks.token_corpus import Corpus, make_corpus
+
+FINAL = ("model.safetensors", "config.json", "training.json", "curve.jsonl", "tokenizer.json")
+
+BASE: dict[str, Any] = {
+    "model": {"layers": 2, "heads": 2, "width": 32, "sequence_length": 32},
+    "optimizer": {"kind": "adamw", "learning_rate": 0.01},
+    "schedule": {"kind": "wsd", "warmup_steps": 4},
+    "steps": 24,
+    "batch": 8,
+    "validate_every": 10,
+    "validation_tokens": 1000,
+    "execution": {"threads": 1, "checkpoint_seconds": 0, "checkpoint_every": 12},
+}
+
+SUPERVISOR = """
+import pickle, sys
+from tasks.pretrain import pretrain
+cfg, tokens, tokenizer, out = pickle.load(open(sys.argv[1], "rb"))
+pretrain.fn(cfg, tokens, tokenizer, out)
+"""
+
+
+def config(**changes: Any) -> PretrainConfig:
+    """The small configuration, changed; `execution` is merged."""
+    execution = {**BASE["execution"], **changes.pop("execution", {})}
+    return PretrainConfig.model_validate({**BASE, **changes, "execution": execution})
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def train(cfg: PretrainConfig, corpus: Corpus, folder: Path) -> Counters:
+    return pretrain.fn(cfg, corpus.tokens, corpus.tokenizer, Attempt.at(folder))
+
+
+def curve(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
+
+
+def go_on(folder: Path) -> Path:
+    """Return a new attempt's folder that finds the checkpoints of `folder` and nothing else of it."""
+    again = folder.with_name(f"{folder.name}-again")
+    shutil.copytree(f"{folder}.partial", f"{again}.partial")
+    return again
+
+
+@pytest.mark.slow
+def test_a_model_learns_and_its_artifact_can_be_used(corpus: Corpus, tmp_path: Path) -> None:
+    from models.generation import generate, load_model
+    from models.scoring import score_documents
+
+    out = tmp_path / "model"
+    cfg = config(optimizer={"kind": "muon"}, steps=80, batch=16, execution={"micro_batch": 8})
+    counters = train(cfg, corpus, out)
+    training = json.loads((out / "training.json").read_text())
+    rows = curve(out)
+    assert [row["step"] for row in rows] == list(range(1, 81))
+    assert rows[0]["loss"] == pytest.approx(math.log(27), abs=0.3)  # a uniform guess over the vocabulary
+    assert training["validation_loss"] == rows[-1]["validation_loss"] < 1.6 < 2.9  # 2.9: characters by frequency alone
+    assert rows[9]["validation_loss"] > rows[39]["validation_loss"]
+    assert training["validation_bits_per_byte"] == pytest.approx(training["validation_loss"] / math.log(2), rel=1e-3)
+    assert counters.values["tokens"] == training["tokens"] == 80 * 16 * 32
+    assert counters.metrics["tokens_per_second"] > 0
+    assert counters.metrics["mfu"] is None
+    assert "CPU" in counters.metrics["mfu_reason"]
+    assert any(path.name.startswith("events") for path in (out / "logs").iterdir())
+
+    model = load_model(out)
+    scored = score_documents(model, [corpus.held_out], stride=32)[0]  # the windows of in-loop validation
+    assert scored.bits_per_byte == pytest.approx(training["validation_bits_per_byte"], rel=1e-3)
+    assert score_documents(model, [corpus.held_out])[0].bits_per_byte < scored.bits_per_byte - 0.01  # more context
+    first, second, other = (generate(model, "the mill ", max_tokens=80, seed=s) for s in (1, 1, 2))
+    assert first == second != other
+    assert len(set(first.split()) & set(corpus.held_out.split())) >= 3
+
+
+@pytest.mark.slow
+def test_a_killed_training_ends_in_the_same_files_and_leaves_no_process(corpus: Corpus, tmp_path: Path) -> None:
+    cfg = config(optimizer={"kind": "muon"}, precision="bf16_autocast", steps=150, execution={"checkpoint_every": 20})
+    undisturbed = tmp_path / "undisturbed"
+    train(cfg, corpus, undisturbed)
+    killed = tmp_path / "killed"
+    call = tmp_path / "call.pickle"
+    call.write_bytes(pickle.dumps((cfg, corpus.tokens, corpus.tokenizer, Attempt.at(killed))))
+    supervisor = subprocess.Popen([sys.executable, "-c", SUPERVISOR, str(call)])
+    markers = tmp_path / "killed.partial" / "checkpoints"
+    wait_until(lambda: any(markers.glob("*/complete.json")), seconds=120)
+    os.kill(supervisor.pid, signal.SIGKILL)
+    supervisor.wait()
+    wait_until(lambda: not processes_of(tmp_path / "killed.scratch"), seconds=5)
+    assert not (killed / "model.safetensors").exists(), "it was over before it was killed"
+    again = Attempt(tmp_path / "again", tmp_path / "killed.scratch", Attempt.at(killed).partial)
+    again.directory.mkdir()
+    pretrain.fn(cfg, corpus.tokens, corpus.tokenizer, again)
+    assert "resumed after step" in (again.directory / "logs" / "ranks.log").read_text()
+    for name in FINAL:
+        assert (again.directory / name).read_bytes() == (undisturbed / name).read_bytes(), name
+
+
+def wait_until(condition: Any, *, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Return the command lines of living processes that mention `folder`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if str(folder) in line:
+                found.append(line)
+    return found
+
+
+@pytest.fixture(scope="module")
+def one_rank(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The curve of one process without ZeRO."""
+    out = tmp_path_factory.mktemp("one") / "rank"
+    train(config(), corpus, out)
+    return curve(out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_two_ranks_under_zero_follow_the_curve_of_one_and_resume_exactly(
+    corpus: Corpus, tmp_path: Path, one_rank: list[dict[str, Any]], stage: int
+) -> None:
+    cfg = config(execution={"ranks": 2, "zero_stage": stage, "launcher": "deepspeed"})
+    out = tmp_path / "two"
+    train(cfg, corpus, out)
+    rows = curve(out)
+    for name in ("loss", "validation_loss", "gradient_norm"):
+        mine = [row[name] for row in rows if name in row]
+        assert mine == pytest.approx([row[name] for row in one_rank if name in row], abs=1e-3), name
+    again = go_on(out)
+    train(cfg, corpus, again)
+    assert "resumed after step 12" in (again / "logs" / "ranks.log").read_text()
+    for name in FINAL:
+        assert (again / name).read_bytes() == (out / name).read_bytes(), name
+    if stage == 1:
+        with pytest.raises(UserError, match="written by ranks=2 with zero_stage=1 and cannot be cut anew for ranks=1"):
+            train(config(execution={"zero_stage": 1}), corpus, go_on(out.rename(tmp_path / "other")))
+
+
+@pytest.mark.slow
+def test_bf16_weights_under_zero_resume_exactly(corpus: Corpus, tmp_path: Path) -> None:
+    cfg = config(precision="bf16", execution={"zero_stage": 1})
+    out = tmp_path / "bf16"
+    train(cfg, corpus, out)
+    assert curve(out)[-1]["loss"] < curve(out)[0]["loss"] - 0.5
+    again = go_on(out)
+    train(cfg, corpus, again)
+    for name in FINAL:
+        assert (again / name).read_bytes() == (out / name).read_bytes(), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_run_that_diverges_is_given_up_with_a_reason(corpus: Corpus, tmp_path: Path, stage: int) -> None:
+    cfg = config(optimizer={"kind": "adamw", "learning_rate": 1e30}, max_bad_steps=3, execution={"zero_stage": stage})
+    with pytest.raises(DataError, match="non-finite loss or gradient, more than max_bad_steps=3"):
+        train(cfg, corpus, tmp_path / "out")
+
+
+def test_too_little_text_is_a_mistake_of_the_user_with_the_numbers(tmp_path: Path) -> None:
+    small = make_corpus(tmp_path / "small", characters=200)
+    with pytest.raises(UserError, match="which make 4 sequences of sequence_length=32, fewer than one batch=8"):
+        train(config(), small, tmp_path / "out")
+
+
+def test_tokens_of_another_tokenizer_are_refused(corpus: Corpus, tmp_path: Path) -> None:
+    other = make_corpus(tmp_path / "other", characters=500)
+    (tmp_path / "other" / "tokenizer" / "tokenizer_config.json").write_text('{"changed": true}')
+    changed = Artifact.of(tmp_path / "other" / "tokenizer")
+    with pytest.raises(UserError, match="make the tokens again"):
+        pretrain.fn(config(), other.tokens, changed, Attempt.at(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"gradient_cliping": 0.5}, "gradient_cliping"),
+        ({"batch": 9, "execution": {"ranks": 2}}, "batch=9 sequences do not divide among ranks=2"),
+        ({"precision": "bf16"}, "execution.zero_stage"),
+        ({"optimizer": {"kind": "muon"}, "execution": {"zero_stage": 2}}, "whole matrices"),
+        ({"optimizer": {"learning_rate": 0.1}}, "optimizer"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_by_name(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        config(**changes)
+
+
+def test_how_a_model_is_trained_is_not_part_of_its_identity() -> None:
+    assert config(execution={"ranks": 4, "zero_stage": 3}).identity() == config().identity()
+    assert config(seed=1).identity() != config().identity()
