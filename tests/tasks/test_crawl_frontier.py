@@ -1,5 +1,7 @@
 """The pages of a crawl do not depend on who answers first: the queue alone, over a made-up web."""
 
+import gzip
+import hashlib
 import random
 from pathlib import Path
 
@@ -129,3 +131,36 @@ def test_scope_joins_hosts_prefixes_and_patterns() -> None:
     ]
     assert all(url in scope for url in [*inside, "http://port.test:8080/docs/"])
     assert not any(url in scope for url in outside)
+
+
+def test_a_page_is_archived_byte_for_byte_as_by_this_version_of_the_step(tmp_path: Path) -> None:
+    """When this fails on purpose, the version of the step must grow."""
+    from infra.artifacts import Attempt
+    from tasks.crawl import CrawlConfig, crawl
+    from tasks.crawl.warc import write_warcs
+
+    headers = [("Content-Type", "text/html; charset=utf-8"), ("Content-Encoding", "gzip"), ("Content-Length", "77")]
+    made = Page(
+        url="http://site.test/a?b=c",
+        status=200,
+        protocol="HTTP/1.1",
+        headers=headers,
+        request_headers=[("User-Agent", "Millrace")],
+        media_type="text/html",
+        body="<p>Grüße</p>".encode(),
+        via="http://site.test/",
+        depth=1,
+        hop=1,
+        fetched=1_750_000_000.5,
+    )
+    cfg = CrawlConfig(kind="crawl", name="site", seeds=["http://site.test/"], contact="me")
+    assert write_warcs(cfg, [made], Attempt.at(tmp_path / "out")) == 1
+    packed = (tmp_path / "out/warc/site-00000.warc.gz").read_bytes()
+    records = gzip.decompress(packed).partition(b"WARC-Type: response")[2]  # what comes before names the release
+    assert b"2025-06-15T15:06:40.500Z" in records
+    assert b"X-Crawler-Content-Encoding: gzip" in records
+    assert b"via: http://site.test/\r\nhopsFromSeed: LR" in records
+    assert (crawl.version, hashlib.sha256(records).hexdigest()) == (
+        1,
+        "e191f4dfde7355655cddc4e1c8781c4ad731fdb09df6e0e29dd8bd8a88e5ab4c",
+    )
