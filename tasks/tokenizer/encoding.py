@@ -23,13 +23,16 @@ PIECE_CHARACTERS = 1 << 15
 BATCH_CHARACTERS = 1 << 21
 """Characters that are encoded in one call: some 300 MB of memory."""
 
-SAFE = re.compile(r"(?<=[^\s\u180e])(?= )|(?<=[^\s\u180e]\n)(?=[^\s\u180e])")
+_LETTER = r"A-Za-z\u3041-\u3093\u30a1-\u30f3\u4e00-\u9fa5\uac00-\ud7a3"
+_PUNCTUATION = r"!-/:-@\[-`{-~、。，！？"
+SAFE = re.compile(rf"(?<=[^\s\u180e])(?= )|(?<=[^\s\u180e]\n)(?=[^\s\u180e])|(?<=[{_LETTER}])(?=[{_PUNCTUATION}])")
 """Places where GPT-2's and GPT-4's patterns always end a piece, and which neither looks across: before a space that
-follows no other white space, and after a single line break between two characters that are no white space.  (U+180E was
-white space in Unicode until 6.3, and is left out so that no version of the pattern's engine matters.)"""
+follows no other white space, after a single line break between two characters that are no white space, and between a
+letter and a punctuation mark (some of both: enough for scripts and data without spaces).  U+180E was white space in
+Unicode until 6.3, and is left out so that no version of the pattern's engine matters."""
 
 
-def pieces(text: str, characters: int = PIECE_CHARACTERS) -> Iterator[str]:
+def pieces(text: str, characters: int) -> Iterator[str]:
     """Cut a text into pieces that a byte-level BPE tokenizer encodes as it would the whole; they join to the text.
 
     A piece is as long as it takes where there is no safe place.  An empty text is one empty piece.
@@ -41,7 +44,7 @@ def pieces(text: str, characters: int = PIECE_CHARACTERS) -> Iterator[str]:
     yield text[begin:] if begin else text
 
 
-def chunks(text: str, characters: int = PIECE_CHARACTERS) -> Iterator[str]:
+def chunks(text: str, characters: int) -> Iterator[str]:
     """Cut a text every so many characters."""
     for begin in range(0, max(len(text), 1), characters):
         yield text[begin : begin + characters]
@@ -85,11 +88,12 @@ class DocumentEncoder:
 
     def _batches(self, texts: Iterable[tuple[Key, str]]) -> Iterator[list[tuple[Key, str, bool]]]:
         """Group pieces of consecutive texts; each says whose it is and whether it is the text's last one."""
+        cut = chunks if self.characters else pieces
         batch: list[tuple[Key, str, bool]] = []
         size = 0
         for key, text in texts:
             left = len(text)
-            for piece in chunks(text) if self.characters else pieces(text):
+            for piece in cut(text, PIECE_CHARACTERS):
                 left -= len(piece)
                 batch.append((key, piece, left == 0))
                 size += len(piece) + 1

@@ -11,7 +11,7 @@ from infra.artifacts import Artifact, Attempt, Counters
 from tasks.documents import iter_rows
 from tasks.split import PARTS, require_both_parts
 from tasks.tokenizer import END_OF_DOCUMENT, TokenizerConfig
-from tasks.tokenizer.encoding import DocumentEncoder, pieces
+from tasks.tokenizer.encoding import PIECE_CHARACTERS, DocumentEncoder, pieces
 from tasks.tokenizer.report import measure
 from tasks.tokenizer.sampling import Sample
 
@@ -87,7 +87,7 @@ def train_bpe(cfg: TokenizerConfig, texts: Iterable[str]) -> "Tokenizer":
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    made.train_from_iterator((piece for text in texts for piece in pieces(text)), trainer)
+    made.train_from_iterator((piece for text in texts for piece in pieces(text, PIECE_CHARACTERS)), trainer)
     return made
 
 
