@@ -5,6 +5,7 @@ of the event loop, whatever `CONCURRENT_REQUESTS_PER_DOMAIN` says.
 """
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
@@ -21,14 +22,13 @@ class Turnstile:
     """Lets `concurrency` requests at a time pass to one host, `delay` seconds apart."""
 
     def __init__(self, concurrency: int, delay: float) -> None:
-        self._room = asyncio.Semaphore(concurrency)
+        self._room, self._gate = asyncio.Semaphore(concurrency), asyncio.Lock()
         self._delay = delay
-        self._next = 0.0
+        self._last = -math.inf
         self._paused = 0.0
 
     def slow_down(self, delay: float) -> None:
         """Keep requests at least `delay` seconds apart from now on."""
-        self._next += max(0.0, delay - self._delay)
         self._delay = max(self._delay, delay)
 
     def pause(self, seconds: float) -> None:
@@ -37,11 +37,10 @@ class Turnstile:
 
     async def __aenter__(self) -> Self:
         await self._room.acquire()
-        now = time.monotonic()
-        self._next = max(now, self._next) + self._delay
-        await asyncio.sleep(self._next - self._delay - now)
-        while (wait := self._paused - time.monotonic()) > 0:
-            await asyncio.sleep(wait)
+        async with self._gate:
+            while (wait := max(self._last + self._delay, self._paused) - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
+            self._last = time.monotonic()
         return self
 
     async def __aexit__(self, *_: object) -> None:

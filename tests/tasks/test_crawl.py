@@ -1,5 +1,6 @@
 """The crawler against real servers on loopback."""
 
+import asyncio
 import gzip
 import io
 import itertools
@@ -111,15 +112,34 @@ def test_without_robots_txt_all_is_allowed_and_its_redirects_are_followed(tmp_pa
 
 
 def test_crawl_delay_and_own_delay_space_the_requests(tmp_path: Path) -> None:
-    answers = {f"/{i}": page() for i in range(3)} | {"/": page("/0", "/1", "/2")}
+    answers = {f"/{i}": page() for i in range(6)} | {"/": page(*(f"/{i}" for i in range(6)))}
     with website({**answers, "/robots.txt": Answer(b"User-agent: *\nCrawl-delay: 0.3")}) as site:
         run(config(site, host_concurrency=8), tmp_path / "robots")
-        asked = [at for _, at in site.asked]
-    assert min(b - a for a, b in itertools.pairwise(asked[1:])) > 0.28
+    assert site.asked[-1][1] - site.asked[1][1] > 6 * 0.3 * 0.8
     with website(answers) as site:
         run(config(site, delay_seconds=0.3, host_concurrency=8), tmp_path / "own")
-        asked = [at for _, at in site.asked]
-    assert min(b - a for a, b in itertools.pairwise(asked)) > 0.28
+    assert site.asked[-1][1] - site.asked[0][1] > 7 * 0.3 * 0.8
+
+
+def test_a_turnstile_holds_to_the_delay_however_late_the_waiting_wake_up() -> None:
+    from tasks.crawl.turnstile import Turnstile
+
+    async def passed() -> list[float]:
+        turnstile, times = Turnstile(4, 0.02), []
+
+        async def one() -> None:
+            async with turnstile:
+                times.append(time.monotonic())
+                if len(times) == 3:
+                    turnstile.pause(0.3)
+                time.sleep(random.random() * 0.02)  # a busy event loop
+
+        await asyncio.gather(*(one() for _ in range(10)))
+        return times
+
+    gaps = [after - before for before, after in itertools.pairwise(asyncio.run(passed()))]
+    assert min(gaps) > 0.0199
+    assert gaps[2] > 0.299
 
 
 def test_sitemaps_are_read_through_indexes_and_gzip(tmp_path: Path) -> None:
@@ -413,7 +433,7 @@ def decided(frontier: Path) -> set[str]:
         return set()
 
 
-def wait_for(condition: Any, seconds: float = 20.0) -> None:
+def wait_for(condition: Any, seconds: float = 90.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "nothing happened in time"
@@ -443,7 +463,7 @@ def test_a_killed_crawl_goes_on_where_it_was_and_asks_for_nothing_twice(tmp_path
         twice = [path for path in set(site.pages()) if site.times(path) > 1]
     assert found == expected
     assert again == []
-    assert len(twice) <= len(kills) * under_way  # no more than what was under way at each kill
+    assert len(twice) <= len(kills) * 2 * under_way  # on the way at a kill, or answered and not yet committed
     assert counters.documents_out == 100
 
 
@@ -564,7 +584,7 @@ def test_the_documentation_of_python_is_the_same_in_every_crawl(tmp_path: Path) 
     assert len(offspring) == 2  # the server and the fetching process
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in offspring), 10.0)
+    wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in offspring))
     _, again = run(cfg, tmp_path / "again")
     assert again == found
     assert counters.documents_out == 90
