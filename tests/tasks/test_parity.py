@@ -70,13 +70,15 @@ ADVERSARIAL = {
     "curly with javascript": SENTENCE * 8 + "\njavascript function { }",
     "policy": "\n".join([SENTENCE + "Our privacy policy uses cookies."] * 8),
     "citations": "\n".join(["It turns. [1] It stands.[23] [edit] [citation needed]"] * 3 + ["[1] [2] [3]"]),
+    "citations behind sentences": "\n".join(["It stands here. [1]"] * 4),
     "four sentences": "It turns now. It stands still. It turns again. It stands.",
     "five sentences": "It turns now. It stands still! It turns again? It stands. It is.",
     "sentences without marks": "\n".join(["it turns now and then"] * 5),
     "two spaces after a sentence": "It turns now.  It stands still.   ... And so\ton.\xa0Really.",
     "long word": "\n".join([SENTENCE + "x" * 1000] * 3 + [SENTENCE + "x" * 1001] * 3),
     "quotes end lines": "\n".join(['He said "it turns"', "it turns'", "it turns...", "it turns!"] * 3),
-    "lines of 30 and 31": "\n".join(["x" * 30 + "."] * 3 + ["y" * 29 + "."] * 6),
+    "lines of 30 and 31": "\n".join(["x" * 30 + "."] * 3 + ["y" * 29 + "."] * 7),
+    "lines of 31": "\n".join(["x" * 30 + "."] * 10),
     "12 % end marks": "\n".join(
         [f"it turns {n} times." for n in range(3)] + [f"it turns {n} times" for n in range(22)]
     ),
