@@ -1,6 +1,7 @@
 """A child process for work that may hang, crash or eat all memory, killed and started anew when it does.
 
-Measured on 585 pages: 0.1 ms a page beyond the extraction itself, and one start of the child a shard.
+Measured on 585 real pages of 148 kB: 0.2 ms of CPU a page beyond the extraction (14 ms with trafilatura, 1.6 ms with
+resiliparse), and one start of the child a shard.
 """
 
 import fcntl

@@ -135,8 +135,10 @@ def _brotli(body: bytes, limit: int) -> bytes:
     stream = brotli.Decompressor()
     out = bytearray()
     try:
-        for at in range(0, len(body), 1024):
-            out += stream.process(body[at : at + 1024])
+        data = body
+        while not stream.is_finished() and (data or not stream.can_accept_more_data()):
+            out += stream.process(data, output_buffer_limit=_STEP)
+            data = b""
             if len(out) > limit:
                 raise TooLargeError
     except brotli.error as error:

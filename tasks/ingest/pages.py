@@ -1,6 +1,7 @@
 """Where ingest puts what it finds: pages/ in files of bounded size, quarantine/ and dropped/, all of it counted."""
 
 import logging
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -28,6 +29,7 @@ class PageWriter:
         self._files = 0
         self._bytes = 0
         self._warned = 0
+        self._reported = time.monotonic()
         self._pages = self._next_file()
         self._quarantine = ParquetShard(out.path("quarantine/part.parquet"), QUARANTINE)
         self._dropped = ParquetShard(out.path("dropped/part.parquet"), SKIPPED)
@@ -47,6 +49,9 @@ class PageWriter:
         self._bytes += len(row["body"])
         self.counters.keep()
         self.counters.values["bytes"] = self.counters.values.get("bytes", 0) + len(row["body"])
+        if (now := time.monotonic()) - self._reported > 1:
+            self._out.progress(self.counters.documents_in, unit="pages")
+            self._reported = now
 
     def drop(self, reason: str, url: str, file: str, offset: int | None) -> None:
         """Record that a page is left out."""

@@ -2,10 +2,12 @@
 
 import base64
 import gzip
+import hashlib
 import io
 import json
 import logging
 import random
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -230,9 +232,13 @@ def test_a_decompression_bomb_is_dropped_without_being_unpacked(tmp_path: Path) 
     write_warc(
         path, [*items, record("response", "http://mill.example/big", http_response(b"\0" * 50_000_000)), *plain(1)]
     )
+    tracemalloc.start()
     found = read(path, tmp_path, max_page_bytes=1_000_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
     assert found.counters.dropped == {"too_large": 4}
     assert found.urls == urls(1)
+    assert peak < 30_000_000
 
 
 def test_what_is_no_response_is_quarantined(tmp_path: Path) -> None:
@@ -351,8 +357,6 @@ def test_no_damage_makes_the_reader_crash_or_lose_count(
 
 
 def test_a_record_larger_than_the_limit_is_never_held(tmp_path: Path) -> None:
-    import tracemalloc
-
     path = tmp_path / "a.warc.gz"
     write_warc(path, [record("response", "http://mill.example/big", http_response(b"\0" * 60_000_000)), *plain(1)])
     tracemalloc.start()
@@ -408,8 +412,6 @@ def test_the_same_archive_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_the_output_of_this_version_of_the_step(tmp_path: Path) -> None:
     """Golden: if this fails, what `ingest` makes has changed, and its `version` must grow."""
-    import hashlib
-
     path = tmp_path / "a.warc.gz"
     write_warc(path, [*plain(3), response("http://mill.example/", b"<p>x", "404 Not Found")])
     found = read(path, tmp_path)
