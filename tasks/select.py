@@ -42,9 +42,9 @@ class GopherQuality(_Rules):
     """Fewest words that are not punctuation alone."""
     max_words: int | None = 100_000
     """Most words that are not punctuation alone."""
-    min_mean_word_length: float | None = 3
+    min_mean_word_length: float | None = 3.0
     """Least mean length of these words, characters."""
-    max_mean_word_length: float | None = 10
+    max_mean_word_length: float | None = 10.0
     """Largest mean length of these words, characters."""
     max_symbol_word_ratio: float | None = 0.1
     """Most `#`, and most ellipses, a word."""
@@ -121,8 +121,9 @@ class SelectConfig(StepConfig):
     languages: tuple[str, ...] | None = ("en",)
     """Languages that stay, as lid.176 calls them (ISO 639); null takes all."""
 
-    language_threshold: float = Field(default=0.65, ge=LANGUAGE_FLOOR, le=1)
-    """Probability that one of these languages, or with null the most likely one, must exceed."""
+    language_threshold: float | None = Field(default=0.65, ge=LANGUAGE_FLOOR, le=1)
+    """Probability that one of these languages, or the most likely one of all, must exceed; null asks for none, then the
+    most likely language has to be one of these."""
 
     min_characters: int | None = None
     """Fewest characters."""
@@ -231,7 +232,9 @@ def rules(cfg: SelectConfig) -> list[Rule]:
 
 def columns(cfg: SelectConfig) -> list[str]:
     """Return the signals that `decide` reads."""
-    return list(dict.fromkeys(["error", "languages", "characters", "lines", *(rule.signal for rule in rules(cfg))]))
+    return list(
+        dict.fromkeys(["error", "language", "languages", "characters", "lines", *(rule.signal for rule in rules(cfg))])
+    )
 
 
 def decide(signals: "pa.Table", cfg: SelectConfig) -> Decisions:
@@ -253,24 +256,23 @@ def decide(signals: "pa.Table", cfg: SelectConfig) -> Decisions:
 
 def _wrong_language(signals: "pa.Table", cfg: SelectConfig) -> npt.NDArray[np.bool_]:
     """Whether no accepted language has enough probability; it need not be the most likely one, as in datatrove."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
+    accepted = None if cfg.languages is None else pa.array(cfg.languages, pa.string())
+    if cfg.language_threshold is None:
+        if accepted is None:
+            return np.zeros(signals.num_rows, np.bool_)
+        return ~pc.is_in(signals["language"], value_set=accepted).to_numpy()
     candidates = signals["languages"].combine_chunks()
     rows = pc.list_parent_indices(candidates).to_numpy()
     flat = candidates.flatten()
     likely = pc.greater(flat.field("score"), cfg.language_threshold)
-    if cfg.languages is not None:
-        accepted = pc.is_in(flat.field("language"), value_set=_strings(cfg.languages))
-        likely = pc.and_(likely, accepted)
+    if accepted is not None:
+        likely = pc.and_(likely, pc.is_in(flat.field("language"), value_set=accepted))
     wrong = np.ones(signals.num_rows, np.bool_)
     wrong[rows[likely.to_numpy(zero_copy_only=False)]] = False
     return wrong
-
-
-def _strings(values: tuple[str, ...]) -> "pa.Array":
-    import pyarrow as pa
-
-    return pa.array(values, pa.string())
 
 
 def _empty(signals: "pa.Table", cfg: SelectConfig) -> npt.NDArray[np.bool_]:

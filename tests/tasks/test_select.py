@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from infra.artifacts import Attempt, Counters, File
+from infra.canonical import canonical_json
 from infra.errors import DataError
 from tasks.annotate import AnnotateConfig
 from tasks.annotate.schema import signals_schema
@@ -244,6 +245,20 @@ def test_any_accepted_language_may_have_the_probability() -> None:
     assert not decide(signals, SelectConfig(languages=("de",), language_threshold=0.3)).kept.any()
     assert not decide(signals, SelectConfig(languages=None, language_threshold=0.5)).kept.any()
     assert decide(signals, SelectConfig(languages=None, language_threshold=0.49)).kept.all()
+
+
+def test_without_a_threshold_only_the_name_of_the_language_counts() -> None:
+    signals = table({"language": "fr", "languages": [{"language": "fr", "score": 0.04}]})
+    assert decide(signals, SelectConfig(languages=None, language_threshold=None)).kept.all()
+    assert decide(signals, SelectConfig(languages=("fr",), language_threshold=None)).kept.all()
+    assert decide(signals, SelectConfig(language_threshold=None)).reasons_of(0) == ["language"]
+
+
+def test_a_default_written_out_is_the_same_selection() -> None:
+    """Else 3 and 3.0 would be two artifacts."""
+    cfg = SelectConfig()
+    written = SelectConfig.model_validate_json(cfg.model_dump_json())
+    assert canonical_json(written.identity()) == canonical_json(cfg.identity())
 
 
 def test_a_part_of_a_table_is_decided_as_in_the_whole() -> None:
