@@ -143,6 +143,41 @@ class Checkpoints:
         return Checkpoint(step=int(marker["step"]), directory=directory, about=marker["about"])
 
 
+def check_resumable(found: Checkpoint, run: Mapping[str, Any]) -> None:
+    """Raise UserError unless a run that says `run` about itself can go on from the checkpoint `found`.
+
+    ZeRO stage 0 keeps whole tensors on each rank and goes on with any number of ranks; the state that stages 1 to 3 cut
+    over the ranks is bound to their number.
+    """
+    about, again = found.about, f"remove the folder {_FOLDER} of the run's partial storage to start from the beginning"
+    for name in ("config_digest", "tokenizer_digest"):
+        if about[name] != run[name]:
+            raise UserError(
+                f"pretrain: the checkpoint of step {found.step} belongs to another run ({name} {about[name][:12]}, "
+                f"here {run[name][:12]}); {again}"
+            )
+    cut = ("ranks", "zero_stage")
+    if any(about[name] != run[name] for name in cut) and (about["zero_stage"] or run["zero_stage"]):
+        raise UserError(
+            f"pretrain: the checkpoint of step {found.step} was written by ranks={about['ranks']} with "
+            f"zero_stage={about['zero_stage']} and cannot be cut anew for ranks={run['ranks']} with "
+            f"zero_stage={run['zero_stage']}; go on with the former, or {again}"
+        )
+    if about["precision"] != run["precision"]:
+        raise UserError(
+            f"pretrain: the checkpoint of step {found.step} was trained in {about['precision']}, here precision is "
+            f"{run['precision']}; set pretrain.precision={about['precision']}, or {again}"
+        )
+    for name in ("threads", "torch"):
+        if about[name] != run[name]:
+            log.warning(
+                "resuming with %s %s what was trained with %s: sums may differ in the last bit",
+                name,
+                run[name],
+                about[name],
+            )
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -14,15 +14,13 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from infra.errors import DataError, UserError
 from infra.storage import Storage
+from models.checkpoints import Checkpoint, Checkpoints, check_resumable
 from models.config import plan_batch
 from models.job import PROGRESS, Failure, Job, failure_folder, result_file
-
-if TYPE_CHECKING:
-    from models.checkpoints import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +34,6 @@ class Trainer:
         import torch
         import torch.distributed as dist
 
-        from models.checkpoints import Checkpoints
         from models.data import TokenStream, TrainingData, TrainingOrder
         from models.engine import Engine, initialise_processes, resolve_precision
         from models.telemetry import Curve, Logs, Meter
@@ -47,7 +44,6 @@ class Trainer:
             raise UserError(
                 f"pretrain: execution.ranks={execution.ranks}, but the launcher started {self.ranks} processes"
             )
-        self.threads = job.threads
         self.torch, self.dist = torch, dist
         self.device = initialise_processes(job.threads)
         self.precision, self.precision_reason = resolve_precision(training.precision)
@@ -82,8 +78,9 @@ class Trainer:
         if found is None:
             self.say("no checkpoint in %s: training from the first step", self.job.checkpoints)
             return
-        self._refuse_other_run(found)
         from models.telemetry import Curve
+
+        check_resumable(found, self._about())
 
         self.engine.load(found.directory / "engine")
         state = found.directory / "state"
@@ -97,38 +94,20 @@ class Trainer:
         self.next_step = found.step
         self.say("resumed after step %d of %d", found.step, self.job.training.steps)
 
-    def _find_checkpoint(self) -> "Checkpoint | None":
+    def _about(self) -> dict[str, Any]:
+        return {
+            "config_digest": self.job.config_digest,
+            "tokenizer_digest": self.job.tokenizer_digest,
+            "ranks": self.ranks,
+            "zero_stage": self.job.execution.zero_stage,
+            "precision": self.precision,
+            "threads": self.job.threads,
+            "torch": str(self.torch.__version__),
+        }
+
+    def _find_checkpoint(self) -> Checkpoint | None:
         self.checkpoints.reset_staging()
         return self.checkpoints.newest()
-
-    def _refuse_other_run(self, found: "Checkpoint") -> None:
-        about, job = found.about, self.job
-        for name, mine in (("config_digest", job.config_digest), ("tokenizer_digest", job.tokenizer_digest)):
-            if about[name] != mine:
-                raise UserError(
-                    f"pretrain: the checkpoint of step {found.step} in {job.checkpoints} belongs to another run "
-                    f"({name} {about[name][:12]}, here {mine[:12]}); remove that folder to start from the beginning"
-                )
-        then = (about["ranks"], about["zero_stage"])
-        now = (self.ranks, job.execution.zero_stage)
-        portable = then[1] == now[1] == 0  # stage 0 keeps whole tensors on each rank
-        if then != now and not portable:
-            raise UserError(
-                f"pretrain: the checkpoint of step {found.step} was written by ranks={then[0]} with "
-                f"zero_stage={then[1]} and cannot be cut anew for ranks={now[0]} with zero_stage={now[1]}; go on "
-                f"with the former, or remove {job.checkpoints}/checkpoints to start from the beginning"
-            )
-        if about["precision"] != self.precision:
-            raise UserError(
-                f"pretrain: the checkpoint of step {found.step} was trained in {about['precision']}, this machine "
-                f"resolves precision=auto to {self.precision}; set pretrain.precision={about['precision']}"
-            )
-        if about["threads"] != self.threads:
-            log.warning(
-                "resuming with %d threads what was trained with %d: sums may differ in the last bit",
-                self.threads,
-                about["threads"],
-            )
 
     def maybe_checkpoint(self) -> None:
         """Make a checkpoint if one is due; rank 0 decides for all."""
@@ -152,16 +131,7 @@ class Trainer:
             self.curve.save(staged / "state" / "curve.jsonl")
         self.dist.barrier()
         if self.rank == 0:
-            about = {
-                "config_digest": self.job.config_digest,
-                "tokenizer_digest": self.job.tokenizer_digest,
-                "ranks": self.ranks,
-                "zero_stage": self.job.execution.zero_stage,
-                "precision": self.precision,
-                "threads": self.threads,
-                "torch": str(self.torch.__version__),
-            }
-            self.checkpoints.publish(self.next_step, about)
+            self.checkpoints.publish(self.next_step, self._about())
         self._saved = time.monotonic()
 
     def _broadcast(self, value: Any) -> Any:
@@ -329,7 +299,7 @@ class Trainer:
                 "mfu_reason": None if peak else f"no peak FLOP/s is known for {device}",
                 "device": device,
                 "precision_reason": self.precision_reason,
-                "threads": self.threads,
+                "threads": self.job.threads,
                 "ranks": self.ranks,
                 "training_seconds": self.meter.seconds,
                 "data_wait_share": self.meter.data_seconds / self.meter.seconds if self.meter.seconds else None,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import DataError
+from infra.errors import DataError, UserError
 from infra.storage import Storage
-from models.checkpoints import Checkpoints
+from models.checkpoints import Checkpoint, Checkpoints, check_resumable
 
 
 def save(checkpoints: Checkpoints, step: int) -> None:
@@ -66,3 +66,36 @@ def test_a_failed_upload_reaches_the_training_loop(tmp_path: Path, monkeypatch: 
     checkpoints = Checkpoints(Storage(str(blocked)), tmp_path / "scratch", keep=1)
     with pytest.raises(OSError, match="partial"):
         save(checkpoints, 10)
+
+
+ABOUT = {
+    "config_digest": "c" * 64,
+    "tokenizer_digest": "t" * 64,
+    "ranks": 2,
+    "zero_stage": 1,
+    "precision": "fp32",
+    "threads": 1,
+    "torch": "2.13.0",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"config_digest": "d" * 64}, "belongs to another run"),
+        ({"tokenizer_digest": "u" * 64}, "belongs to another run"),
+        ({"ranks": 1}, "written by ranks=2 with zero_stage=1 and cannot be cut anew for ranks=1"),
+        ({"zero_stage": 0}, "cannot be cut anew"),
+        ({"precision": "bf16_autocast"}, "trained in fp32"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused_and_never_ignored(change: dict[str, object], said: str) -> None:
+    found = Checkpoint(step=5, directory=Path(), about=ABOUT)
+    check_resumable(found, ABOUT)
+    with pytest.raises(UserError, match=said):
+        check_resumable(found, {**ABOUT, **change})
+
+
+def test_whole_tensors_go_on_with_any_number_of_ranks() -> None:
+    whole = {**ABOUT, "zero_stage": 0}
+    check_resumable(Checkpoint(step=5, directory=Path(), about=whole), {**whole, "ranks": 1})
