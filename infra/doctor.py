@@ -201,7 +201,9 @@ def _training() -> str:
     else:
         device = f"CPU, {torch.get_num_threads()} threads"
     # As the Makefile does it: named, not imported, as it belongs to a higher floor.
-    built = subprocess.run([sys.executable, "-m", "models.operators"], capture_output=True, text=True, check=False)
+    built = subprocess.run(
+        [sys.executable, "-P", "-m", "models.operators"], capture_output=True, text=True, check=False
+    )
     said = built.stderr.strip().splitlines()
     if built.returncode:
         raise MillraceError(f"DeepSpeed's operator cannot be compiled: {said[-1] if said else built.returncode}")
@@ -221,7 +223,7 @@ def _probed(name: str, fix: str) -> Check:
     """Run a probe in a process of its own; its answer comes through a file, as libraries write to stdout."""
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
-        command = [sys.executable, "-m", "infra.doctor", name, str(answer)]
+        command = [sys.executable, "-P", "-m", "infra.doctor", name, str(answer)]
         try:
             ended = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
         except subprocess.TimeoutExpired:

@@ -9,6 +9,7 @@ import ctypes
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -52,7 +53,7 @@ class _Children:
         """Start `prefect ARGUMENTS`, which says what it has to say in `{name}.log`."""
         with self.log(name).open("wb") as output:
             self._running[name] = subprocess.Popen(
-                [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+                [sys.executable, "-P", "-m", "prefect", "--no-prompt", *arguments],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -99,8 +100,10 @@ class _Children:
 
     def _failure(self, name: str, status: int) -> MillraceError:
         said = [line for line in self.log(name).read_text(errors="replace").splitlines() if line.strip()]
-        last = said[-1].strip() if said else "it said nothing"
-        return MillraceError(f"prefect's {name} ended with status {status}: {last} (all of it: {self.log(name)})")
+        # Prefect ends a traceback with a line that says nothing; the last one that names an error is the news.
+        errors = [line for line in said if re.match(r"[\w.]+(Error|Exception): ", line)]
+        news = (errors or said or ["it said nothing"])[-1].strip()
+        return MillraceError(f"prefect's {name} ended with status {status}: {news} (all of it: {self.log(name)})")
 
 
 def up(settings: Settings, *, prefect_file: Path | None = None) -> None:

@@ -8,9 +8,16 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 
+from flows.recipe import load_recipe
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 FILE = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())
 DEPLOYMENTS: list[dict[str, Any]] = FILE["deployments"]
+
+
+def called(name: str, **arguments: Any) -> Any:
+    module, _, function = name.rpartition(".")
+    return getattr(import_module(module), function)(**arguments)
 
 
 def flow_of(deployment: dict[str, Any]) -> Any:
@@ -32,13 +39,25 @@ def test_every_flow_has_a_deployment() -> None:
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["entrypoint"])
-def test_the_parameters_of_a_deployment_are_valid(deployment: dict[str, Any]) -> None:
+def test_a_form_that_is_submitted_as_it_opens_starts_the_recipe(deployment: dict[str, Any]) -> None:
+    """The form's values are those of the deployment's parameters, and defaults of the schema where these have none."""
     from prefect.utilities.schema_tools import validate
+    from prefect.utilities.templating import apply_values
+
+    outputs = {}
+    for build in FILE["build"]:
+        ((name, given),) = build.items()
+        outputs[given["id"]] = called(name, **{key: value for key, value in given.items() if key != "id"})
+    parameters = apply_values(deployment["parameters"], outputs)
 
     flow = flow_of(deployment)
-    schema = flow.parameters.model_dump()
-    validate(deployment["parameters"], schema, raise_on_error=True)
-    assert flow.validate_parameters(deployment["parameters"])["recipe"].name == "pydoc"
+    validate(parameters, flow.parameters.model_dump(), raise_on_error=True)
+    started = flow.validate_parameters(parameters)["recipe"]
+    if deployment.get("schedules"):
+        assert parameters["recipe"]["snapshot"] == "{date}", "dated when it was deployed, each run finds all cached"
+        started = started.model_copy(update={"snapshot": load_recipe("pydoc").snapshot})
+    assert started == load_recipe("pydoc")
+    assert set(parameters["recipe"]) == set(type(started).model_fields) - {"extends"}, "the form would fill these in"
 
 
 def test_a_schedule_says_where_it_is_three_o_clock_and_keeps_its_name() -> None:
@@ -56,9 +75,7 @@ def test_all_runs_go_to_the_pool_of_millrace_up() -> None:
 
 
 def test_a_run_works_where_its_worker_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (step,) = FILE["pull"]
-    (name,) = step
-    module, _, function = name.rpartition(".")
+    ((name, _),) = FILE["pull"][0].items()
     monkeypatch.setenv("PWD", str(tmp_path))
-    assert getattr(import_module(module), function)() == {"directory": str(tmp_path)}
+    assert called(name) == {"directory": str(tmp_path)}
     assert Path.cwd() == tmp_path
