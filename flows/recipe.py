@@ -12,15 +12,15 @@ from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from tasks.extract import ExtractConfig
-from tasks.pretrain import PretrainConfig
 
 from infra.errors import UserError
 from tasks.annotate import AnnotateConfig
 from tasks.crawl import CrawlConfig
 from tasks.dedup import DedupConfig
 from tasks.evaluate import EvaluateConfig
+from tasks.extract import ExtractConfig
 from tasks.ingest import FilesSource, WarcSource
+from tasks.pretrain import PretrainConfig
 from tasks.select import SelectConfig
 from tasks.split import SplitConfig
 from tasks.tokenizer import TokenizerConfig

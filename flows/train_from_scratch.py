@@ -6,9 +6,6 @@ These functions only compose; what runs them is the current execution (infra/ste
 
 from dataclasses import dataclass
 
-from tasks.extract import extract
-from tasks.pretrain import pretrain
-
 from flows.recipe import Recipe
 from flows.sources import raw_files
 from infra.artifacts import Artifact
@@ -16,8 +13,10 @@ from infra.steps import gather
 from tasks.annotate import annotate
 from tasks.dedup import dedup
 from tasks.evaluate import evaluate
+from tasks.extract import extract
 from tasks.ingest import ingest
-from tasks.select import select
+from tasks.pretrain import pretrain
+from tasks.select import SelectConfig, select
 from tasks.split import split
 from tasks.tokenizer import tokenizer
 from tasks.tokens import tokens
@@ -38,8 +37,7 @@ def corpus_steps(recipe: Recipe) -> Corpus:
     documents = extract(recipe.extract, pages=pages)
     if recipe.annotate is not None:
         signals = annotate(recipe.annotate, documents=documents)
-    if recipe.select is not None:
-        documents = select(recipe.select, documents=documents, signals=signals)
+        documents = select(recipe.select or SelectConfig.everything(), documents=documents, signals=signals)
     if recipe.dedup is not None:
         documents = dedup(recipe.dedup, kept=documents)
     parts = split(recipe.split, documents=documents)

@@ -146,6 +146,18 @@ class SelectConfig(StepConfig):
     gate: Annotated[Gate, Execution] = Gate(max_dropped=1.0, max_quarantined=0.1, min_out=1)
     """The band in which the share of dropped documents must stay."""
 
+    @classmethod
+    def everything(cls) -> "SelectConfig":
+        """Return the thresholds that every document meets."""
+        return cls(
+            languages=None,
+            language_threshold=None,
+            gopher_repetition=None,
+            gopher_quality=None,
+            c4=None,
+            fineweb=None,
+        )
+
     @model_validator(mode="after")
     def _known_languages(self) -> "SelectConfig":
         if self.languages is not None and not self.languages:

@@ -57,8 +57,8 @@ class CrawlConfig(StepConfig):
     """Most redirects followed from one link."""
     max_sitemaps: int = Field(default=100, ge=0)
     """Most sitemap files read."""
-    max_warc_bytes: int = Field(default=250_000_000, ge=1)
-    """A WARC file that has grown to this size is closed and the next one begun (bytes, compressed)."""
+    max_warc_bytes: int = Field(default=1_000_000_000, ge=1)
+    """A WARC file whose pages add up to this is closed and the next one begun (bytes, before compression)."""
     order: Literal["hash", "url"] = "hash"
     """Order within a level: `hash` cuts a fair sample out of a level that does not fit and mixes hosts; `url` sorts."""
     seed: int = 0

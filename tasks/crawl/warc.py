@@ -25,11 +25,16 @@ _REWRITTEN = {"content-encoding", "transfer-encoding", "content-length"}
 
 
 def write_warcs(cfg: "CrawlConfig", pages: Iterable[Page], out: Attempt) -> int:
-    """Write `warc/{name}-00000.warc.gz` and further ones of about `max_warc_bytes`; returns how many."""
-    count, file = 0, None
+    """Write `warc/{name}-00000.warc.gz` and further ones of about `max_warc_bytes`; returns how many.
+
+    A file is full by the bytes of its pages before compression: those are the same in every crawl of the same pages,
+    and so is which page lies in which file (fetch times change what gzip makes of a record).
+    """
+    count, file, filled = 0, None, 0
     try:
         for page in pages:
-            if file is None or file.tell() >= cfg.max_warc_bytes:
+            if file is None or filled >= cfg.max_warc_bytes:
+                filled = 0
                 if file is not None:
                     file.close()
                 name = f"{cfg.name}-{count:05d}.warc.gz"
@@ -38,6 +43,7 @@ def write_warcs(cfg: "CrawlConfig", pages: Iterable[Page], out: Attempt) -> int:
                 count += 1
             for record in _records(page):
                 _append(file, record)
+            filled += len(page.body)
     finally:
         if file is not None:
             file.close()
