@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.artifacts import File
@@ -76,11 +76,11 @@ def test_an_id_tells_url_and_text_apart() -> None:
     assert document_id("http://mill.example/", "text") == "1a15b5e4f64f4c92bb2314d77631d75c"
 
 
-@given(
-    st.dictionaries(
-        st.text(), st.recursive(st.none() | st.booleans() | st.floats() | st.binary() | st.text(), st.lists)
-    )
-)
+_VALUES = st.recursive(st.none() | st.booleans() | st.floats() | st.binary() | st.text(), st.lists, max_leaves=8)
+
+
+@settings(max_examples=60)
+@given(st.dictionaries(st.text(max_size=8), _VALUES, max_size=5))
 def test_any_metadata_becomes_canonical_json(values: dict[str, Any]) -> None:
     text = metadata_json(values)
     assert isinstance(json.loads(text), dict)

@@ -217,6 +217,7 @@ NASTY: dict[str, bytes] = {
 }
 
 
+@pytest.mark.slow
 @both
 def test_nasty_pages_neither_hang_nor_crash_nor_vanish(tmp_path: Path, extractor: str) -> None:
     pages = [page(i, body, metadata=json.dumps({"case": name})) for i, (name, body) in enumerate(NASTY.items())]
