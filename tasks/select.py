@@ -275,7 +275,7 @@ def _wrong_language(signals: "pa.Table", cfg: SelectConfig) -> npt.NDArray[np.bo
     if cfg.language_threshold is None:
         if accepted is None:
             return np.zeros(signals.num_rows, np.bool_)
-        return ~pc.is_in(signals["language"], value_set=accepted).to_numpy()
+        return np.asarray(pc.invert(pc.is_in(signals["language"], value_set=accepted)), np.bool_)
     candidates = signals["languages"].combine_chunks()
     rows = pc.list_parent_indices(candidates).to_numpy()
     flat = candidates.flatten()

@@ -201,10 +201,10 @@ class Words:
 
     def _roles_of_runs(self, line: str) -> Iterator[str]:
         """Roles in a line in which more than single spaces separate chunks: spaCy makes that a token."""
-        for index, run in enumerate(_RUNS.findall(line)):
+        for run in _RUNS.findall(line):
             if not run.isspace():
                 yield self._roles[run]
-            elif index == 0 or run != " ":
+            elif run != " ":
                 yield _ORDINARY
 
     def _without_trap(self, text: str) -> str:

@@ -85,7 +85,8 @@ ADVERSARIAL = {
     "scripts that end otherwise": "这是一个句子。\n これは文です。\nयह वाक्य है।\nهذه جملة؟\nԱյս։\n" * 3,
     "Chinese": "水车在河边转动，一天又一天。它已经转了一百年了！" * 20,
     "Thai": "กังหันน้ำหมุนอยู่ริมแม่น้ำทั้งวัน " * 20,
-    "emoticons": ":) :-( about:) with:] (:hover foo:). 8-): ): ( :) ;) :/ x:)y =D <3 </3 (¬_¬) ¯\\(ツ)/¯ " * 4,
+    "emoticons": ":) :-( about:) ) with:] (:hover foo:). 8-): ): ( :) ;) :/ x:)y =D <3 </3 (¬_¬) ¯\\(ツ)/¯ "
+    * 4,
     "abbreviations": "ha!...Mr. s-d. A-b-c-d. 'l-m-a-o.' 6'' 2'' e.g. i.e. a.m. 5p.m. St. (St.) etc.) U.S. U.S.A. " * 4,
     "contractions": "don't cannot can't've y'all it's 'em 'Cause o'clock ma'am dont cant gonna I'm (don't) " * 4,
     "links": "http://a.example/b?c=d#e, (www.example.org/x_y) mail@example.org. file:///x javascript:* C++ .NET " * 4,
@@ -226,6 +227,18 @@ def test_words_and_sentences_are_those_of_datatrove(words: Words, text: str) -> 
     assert tokens == split_into_words(text)
     for line in text.splitlines():
         assert words.sentences(line) == len(split_into_sentences(line))
+
+
+def test_a_longer_match_across_chunks_suppresses_one_inside(words: Words) -> None:
+    """The colon and the bracket are an emoticon, unless a second bracket follows, with a space though there is."""
+    from datatrove.utils.text import split_into_words
+
+    for text, tokens in {
+        "about:) it": ["about", ":)", "it"],
+        "about:) ) it": ["about", ":", ")", ")", "it"],
+        "about:)\n) it": ["about", ":)", ")", "it"],
+    }.items():
+        assert [words.vocabulary.strings[number] for number in words.tokenize(text)] == tokens == split_into_words(text)
 
 
 def test_a_run_that_spacy_would_take_minutes_for_takes_none(words: Words) -> None:
