@@ -108,11 +108,12 @@ def _lines(stream: IO[bytes], process: subprocess.Popen[bytes], deadline: float 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
     """End all processes of the leader's session: ask, wait for its launcher to pass it on, then kill."""
     for sign, grace in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, _GRACE_SECONDS)):
-        end = time.monotonic() + grace
+        end, told = time.monotonic() + grace, set[int]()
         while members := _session(process.pid):
-            for pid in members:
+            for pid in set(members) - told:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, sign)
+            told |= set(members)
             process.poll()
             if time.monotonic() > end:
                 break
@@ -196,9 +197,6 @@ def group_environment(*, ranks: int, port: int, extra: Mapping[str, str]) -> dic
         "MALLOC_MMAP_MAX_": "0",
         "MALLOC_TRIM_THRESHOLD_": "-1",
         "MALLOC_TOP_PAD_": str(64 << 20),
-        # Threads that wait for one another sleep instead of spinning: on cores shared with other work the spinning one
-        # keeps the other from running (measured on two busy cores: 560 -> 14 ms a step of a tiny model).
-        "OMP_WAIT_POLICY": "PASSIVE",
         SUPERVISOR: identify_process(os.getpid()),
     }
     env.pop("OMP_NUM_THREADS", None)
