@@ -2,12 +2,14 @@
 
 import re
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+CUDA = ("nvidia-", "cuda-", "triton")
 
 
 def pins() -> dict[str, str]:
@@ -28,10 +30,33 @@ def test_every_dependency_has_an_exact_version_in_its_range() -> None:
     assert outside == []
 
 
+def test_what_the_dependencies_bring_is_pinned_too() -> None:
+    known = pins()
+    loose = set()
+    seen: set[tuple[str, str]] = set()
+    queue = [(requirement.name, extra) for requirement in requirements() for extra in {"", *requirement.extras}]
+    while queue:
+        name, extra = queue.pop()
+        if (name, extra) in seen:
+            continue
+        seen.add((name, extra))
+        try:
+            lines = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue  # for another platform
+        if canonicalize_name(name) not in known and not name.startswith(CUDA):
+            loose.add(name)
+        for requirement in map(Requirement, lines):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                queue += [(requirement.name, wanted) for wanted in {"", *requirement.extras}]
+    assert len(seen) > 200
+    assert loose == set()
+
+
 def test_the_pins_suit_every_machine() -> None:
     text = (REPOSITORY / "constraints.txt").read_text()
     assert not re.search(r"://|--|\+|@", text), "a host, an option or a local version"
-    assert [name for name in pins() if name.startswith(("nvidia-", "cuda-", "triton"))] == []
+    assert [name for name in pins() if name.startswith(CUDA)] == []
 
 
 def test_what_breaks_others_is_pinned_away() -> None:
