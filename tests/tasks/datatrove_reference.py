@@ -15,7 +15,7 @@ from tasks.select import C4, SelectConfig, decide
 
 NOTHING: dict[str, Any] = {
     "languages": None,
-    "language_threshold": 0.05,
+    "language_threshold": None,
     "gopher_repetition": None,
     "gopher_quality": None,
     "c4": None,

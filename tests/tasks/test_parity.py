@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.annotate import MinhashSettings
-from tasks.annotate.minhash import Minhash, simplify
+from tasks.annotate.minhash import Minhash, _modulo_mersenne, simplify
 from tasks.annotate.words import MAX_EDGE, Words
 from tasks.select import C4, FineWeb, GopherQuality, GopherRepetition, SelectConfig, decide
 from tests.tasks.datatrove_reference import Difference, differences, filters, signals, verdict
@@ -131,7 +131,7 @@ def test_every_threshold_moves_as_the_one_of_datatrove() -> None:
         GopherRepetitionFilter,
     )
 
-    nothing = {"languages": None, "language_threshold": 0.05} | dict.fromkeys(("c4", "fineweb"))
+    nothing = {"languages": None, "language_threshold": None} | dict.fromkeys(("c4", "fineweb"))
     gopher = nothing | {"gopher_repetition": None}
     repetition = nothing | {"gopher_quality": None}
     pairs = [
@@ -277,6 +277,17 @@ def test_signatures_are_those_of_datatrove_on_the_same_words(tmp_path: Path) -> 
             shingles = theirs.get_shingles(text)
             expected = np.array(theirs.get_signature(shingles), "<u8").tobytes() if shingles.size else None
             assert ours.signature(text) == expected, name
+
+
+def test_hashes_are_reduced_as_by_a_division() -> None:
+    """Also next to the multiples of the prime, which no test text would ever hit."""
+    import numpy as np
+
+    prime = (1 << 61) - 1
+    values = [near + step for near in (0, prime, 2 * prime, 7 * prime, 8 * prime) for step in range(9)]
+    values += [(1 << 64) - 1 - step for step in range(9)]
+    array = np.array([value for value in values if value < 1 << 64], np.uint64)
+    assert (_modulo_mersenne(array) == array % np.uint64(prime)).all()
 
 
 def _report(found: list[Difference]) -> str:
