@@ -85,8 +85,7 @@ ADVERSARIAL = {
     "scripts that end otherwise": "这是一个句子。\n これは文です。\nयह वाक्य है।\nهذه جملة؟\nԱյս։\n" * 3,
     "Chinese": "水车在河边转动，一天又一天。它已经转了一百年了！" * 20,
     "Thai": "กังหันน้ำหมุนอยู่ริมแม่น้ำทั้งวัน " * 20,
-    "emoticons": ":) :-( about:) ) with:] (:hover foo:). 8-): ): ( :) ;) :/ x:)y =D <3 </3 (¬_¬) ¯\\(ツ)/¯ "
-    * 4,
+    "emoticons": ":) :-( about:) ) with:] (:hover foo:). 8-): ): ( :) ;) :/ x:)y =D <3 </3 (¬_¬) ¯\\(ツ)/¯ " * 4,
     "abbreviations": "ha!...Mr. s-d. A-b-c-d. 'l-m-a-o.' 6'' 2'' e.g. i.e. a.m. 5p.m. St. (St.) etc.) U.S. U.S.A. " * 4,
     "contractions": "don't cannot can't've y'all it's 'em 'Cause o'clock ma'am dont cant gonna I'm (don't) " * 4,
     "links": "http://a.example/b?c=d#e, (www.example.org/x_y) mail@example.org. file:///x javascript:* C++ .NET " * 4,
