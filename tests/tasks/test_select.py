@@ -184,6 +184,13 @@ def test_every_document_is_accounted_for_and_keeps_all_its_reasons(tmp_path: Pat
     ]
 
 
+def test_a_document_without_signals_breaks_no_rule() -> None:
+    decisions = decide(table({**dict.fromkeys(GOOD), "error": "RuntimeError"}, BAD["top_2_gram"]), SelectConfig())
+    assert decisions.dropped() == {"top_2_gram": 1}
+    assert decisions.failed.tolist() == [True, False]
+    assert not decisions.kept.any()
+
+
 def test_files_have_their_schemas_even_when_empty(tmp_path: Path) -> None:
     counters, written = run(tmp_path, table(), SelectConfig())
     assert counters.documents_in == 0
