@@ -13,8 +13,12 @@ import typer
 from typer.exceptions import TyperException
 
 from infra.artifacts import Artifact, ArtifactStore
+from infra.embedded import EmbeddedServer, leave_within, prepare_environment
 from infra.errors import MillraceError, UserError
-from infra.settings import Settings, settings
+from infra.settings import settings
+
+_EXIT_SECONDS = 15.0
+"""Time in which Prefect may send its last events to the server at exit."""
 
 app = typer.Typer(
     name="millrace",
@@ -63,20 +67,6 @@ def _table(rows: list[list[str]], header: list[str]) -> None:
         _print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def embedded_prefect(chosen: Settings, verbose: bool) -> None:
-    """Prepare the environment of Prefect's own temporary server: its database in the workspace, no telemetry.
-
-    Must run before Prefect is imported; what the user has set stays.
-    """
-    os.environ.setdefault("PREFECT_HOME", str((chosen.workspace / "prefect").resolve()))
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-    if not verbose:
-        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
-        os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
-
-
 @app.command()
 def run(
     recipe: RecipeArgument,
@@ -100,16 +90,17 @@ def run(
     store = _store()
     store.storage.check()
     make_plan(loaded, store, options)  # what is wrong is said before anything is started
+    prepare_environment(settings(), quiet=not verbose)
+    server = EmbeddedServer.start(settings())
     again = ["millrace", "run", recipe]
     again += [part for value in inputs or [] for part in ("--input", value)]
     again += [part for value in sets or [] for part in ("--set", value)]
     again += ["--until", until] if until else []
     resume_command.set(shlex.join(again))
-    embedded_prefect(settings(), verbose)
     with ConsoleObserver() as watching:
         observer.set(watching)
         try:
-            summary = _flow(loaded, options)
+            summary = _flow(loaded, options, server)
         except BaseException:
             sys.stderr.write(f"to go on from where it stopped: {resume_command.get()}\n")
             raise
@@ -123,8 +114,8 @@ def run(
     _print(f"report   {summary['report']}")
 
 
-def _flow(recipe: Any, options: Any) -> dict[str, Any]:
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
+def _flow(recipe: Any, options: Any, server: EmbeddedServer | None) -> dict[str, Any]:
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from flows.deployments import train_from_scratch
 
@@ -134,11 +125,16 @@ def _flow(recipe: Any, options: Any) -> dict[str, Any]:
         "until": options.until,
         "force": list(options.force) or None,
     }
-    if get_current_settings().api.url:
-        return train_from_scratch(**arguments)
+    summary: dict[str, Any]
+    if server is None:
+        summary = train_from_scratch(**arguments)
+        return summary
+    server.wait()
     # Nobody watches the heartbeats of a temporary server, and joining their thread costs each flow a second.
-    with temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        return train_from_scratch(**arguments)
+    updates = {PREFECT_API_URL: os.environ["PREFECT_API_URL"], PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    with temporary_settings(updates=updates):
+        summary = train_from_scratch(**arguments)
+    return summary
 
 
 @app.command()
@@ -159,7 +155,7 @@ def plan(
     loaded = load_recipe(recipe, sets=sets, inputs=inputs)
     store = _store()
     planner = make_plan(loaded, store, Options(from_step, until, tuple(force or ())))
-    steps = []
+    steps: list[dict[str, Any]] = []
     for record in planner.records:
         seconds, cost = planner.estimates.get(record.step, (None, None))
         steps.append(
@@ -363,7 +359,9 @@ def up() -> None:
 
 def main() -> None:
     """Run the command; exit with 0 done, 2 user error (one clear line), 1 anything else."""
-    sys.exit(_guarded(lambda: app(args=sys.argv[1:] or ["--help"], standalone_mode=False)))
+    status = _guarded(lambda: app(args=sys.argv[1:] or ["--help"], standalone_mode=False))
+    leave_within(_EXIT_SECONDS, status)
+    sys.exit(status)
 
 
 def _guarded(body: Callable[[], Any]) -> int:

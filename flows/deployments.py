@@ -14,7 +14,7 @@ from flows.train_from_scratch import corpus_steps, evaluate_steps, pretrain_step
 from infra.execution import Options
 from infra.settings import settings
 
-_threads = ThreadPoolTaskRunner(max_workers=settings().workers)  # type: ignore[var-annotated]
+_threads: Any = ThreadPoolTaskRunner(max_workers=settings().workers)
 
 
 @flow(name="corpus", task_runner=_threads)

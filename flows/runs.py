@@ -258,7 +258,7 @@ def _report(this: Run) -> None:
         return this.store.storage.uri(path)
 
     this.report = this.store.storage.uri(path)
-    make_task("report", body, settings())()
+    make_task("report", body, settings())(return_state=True).result(raise_on_failure=True)
 
 
 def _tables(this: Run) -> None:

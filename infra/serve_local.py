@@ -5,7 +5,6 @@ SIGINT and SIGTERM; on `kill -9` by the signal that Linux sends them. Runs that 
 are resumed by starting them again.
 """
 
-import ctypes
 import json
 import logging
 import os
@@ -25,6 +24,7 @@ from typing import Any
 
 import psutil
 
+from infra.embedded import START_SECONDS, end_with_parent
 from infra.errors import MillraceError, UserError
 from infra.settings import Settings
 
@@ -32,12 +32,8 @@ log = logging.getLogger(__name__)
 
 WORK_POOL = "millrace"
 HOST = "127.0.0.1"
-START_SECONDS = 120.0
-"""How long the server may take to answer: its first start makes a database, 11 s on an idle machine."""
 STOP_SECONDS = 10.0
 """How long a child may take to stop before it is killed."""
-
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class _Children:
@@ -59,7 +55,7 @@ class _Children:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for this process, which then stops them in order
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
             )
 
     def finish(self, name: str) -> None:
@@ -188,11 +184,6 @@ def _closing(children: _Children) -> Iterator[_Children]:
         log.info("stopping")
     finally:
         children.close()
-
-
-def _end_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _family(pid: int) -> list[psutil.Process]:

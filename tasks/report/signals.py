@@ -51,7 +51,9 @@ def _languages(files: Sequence[File]) -> Counter[str]:
 def thresholds(params: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
     """Return the thresholds on each signal, from the identity parameters of a `select` artifact."""
     cfg = SelectConfig.model_validate(params)
-    found: dict[str, tuple[float, ...]] = {"language_score": (cfg.language_threshold,)}
+    found: dict[str, tuple[float, ...]] = {}
+    if cfg.language_threshold is not None:
+        found["language_score"] = (cfg.language_threshold,)
     for rule in rules(cfg):
         found[rule.signal] = (*found.get(rule.signal, ()), float(rule.threshold))
     return found

@@ -80,11 +80,14 @@ def main() -> None:
     home = Path(tempfile.mkdtemp())
     os.environ |= {"MILLRACE_WORKSPACE": str(home / "workspace"), "MILLRACE_WORKERS": "1"}
 
-    from flows.command import embedded_prefect
     from flows.recipe import load_recipe
+    from infra.embedded import EmbeddedServer, prepare_environment
     from infra.settings import settings
 
-    embedded_prefect(settings(), verbose=False)
+    prepare_environment(settings(), quiet=True)
+    server = EmbeddedServer.start(settings())
+    if server is not None:
+        server.wait()
     os.environ["PYTHONHASHSEED"] = "0"
     from prefect import flow
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
