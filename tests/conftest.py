@@ -16,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+# Threads that spin while they wait starve the other processes of a test; read when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 MOTO = """
