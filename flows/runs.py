@@ -117,7 +117,7 @@ def _step(record: StepRecord) -> dict[str, Any]:
 
 
 def _funnel(step: str, artifacts: list[Artifact]) -> dict[str, Any]:
-    from infra.artifacts import Counters
+    from infra.manifests import Counters
 
     total = Counters.total(a.counters for a in artifacts)
     return {

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from infra.artifacts import Artifact, ArtifactStore, Claim, Counters, File, Identity, Work
+from infra.artifacts import Artifact, ArtifactStore, Claim, Work
 from infra.errors import MillraceError, UserError
+from infra.manifests import Counters, File, Identity
 from infra.processes import Workers
 from infra.steps import Gate, Pending, Step
 

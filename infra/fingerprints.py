@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from infra.artifacts import File
 from infra.canonical import sha256_file
+from infra.manifests import File
 from infra.settings import settings
 from infra.storage import Storage, explained, filesystem, is_local
 

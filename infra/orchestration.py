@@ -17,9 +17,10 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
-from infra.artifacts import Artifact, ArtifactStore, File
+from infra.artifacts import Artifact, ArtifactStore
 from infra.errors import MillraceError
 from infra.execution import Builder, Inputs, Listener, Options, Progress, StepRecord, StepRunner
+from infra.manifests import File
 from infra.planning import Planner
 from infra.processes import Workers
 from infra.retries import transient

@@ -6,8 +6,9 @@ the same step that differs least.
 
 from typing import Any
 
-from infra.artifacts import SHARD_SUFFIX, Artifact, ArtifactStore, Identity
+from infra.artifacts import SHARD_SUFFIX, Artifact, ArtifactStore
 from infra.execution import Inputs, Options, StepRecord, StepRunner
+from infra.manifests import Identity
 from infra.steps import Pending, Step
 
 

@@ -17,8 +17,9 @@ from typing import Annotated, Any, ClassVar, Concatenate, Generic, ParamSpec, Pr
 
 from pydantic import BaseModel, ConfigDict
 
-from infra.artifacts import SHARD_SUFFIX, Artifact, Counters, File, Identity, Input
+from infra.artifacts import SHARD_SUFFIX, Artifact
 from infra.errors import DataError, MillraceError
+from infra.manifests import Counters, File, Identity, Input
 
 
 class _ExecutionOnly:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
-    from infra.artifacts import File
+    from infra.manifests import File
 
 Row = Mapping[str, Any]
 

@@ -19,10 +19,11 @@ from typing import Annotated, Any, Self
 import numpy as np
 from pydantic import model_validator
 
-from infra.artifacts import Artifact, Attempt, Counters
+from infra.artifacts import Artifact, Attempt
 from infra.canonical import digest_of
 from infra.errors import UserError, WorkerDiedError
 from infra.launch import run_group, usable_cores
+from infra.manifests import Counters
 from infra.steps import Execution, StepConfig, step
 from models.config import ExecutionConfig, TrainingConfig, check_execution
 from models.data import TrainingOrder

@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from infra.artifacts import Attempt, Counters, File
+from infra.artifacts import Attempt
 from infra.errors import DataError
+from infra.manifests import Counters, File
 from infra.steps import Execution, Gate, StepConfig, step
 from tasks.annotate.schema import LANGUAGE_FLOOR
 

@@ -15,8 +15,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from infra.artifacts import Artifact, Attempt, Counters, File
+from infra.artifacts import Artifact, Attempt
 from infra.errors import UserError
+from infra.manifests import Counters, File
 from infra.steps import Execution, Gate, StepConfig, step
 from tasks.documents import DOCUMENTS, ParquetShard, count_rows, iter_rows
 

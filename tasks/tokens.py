@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from infra.artifacts import Artifact, Attempt, Counters, File
+from infra.artifacts import Artifact, Attempt
 from infra.errors import DataError
+from infra.manifests import Counters, File
 from infra.steps import Execution, Gate, StepConfig, step
 from tasks.documents import iter_rows
 from tasks.split import PARTS, document_hash, require_both_parts

@@ -13,7 +13,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from infra.artifacts import Attempt, Counters, File
+from infra.artifacts import Attempt
+from infra.manifests import Counters, File
 from infra.steps import Execution, Gate, StepConfig, step
 
 

@@ -4,7 +4,8 @@ import time
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from infra.artifacts import Attempt, Counters, File
+from infra.artifacts import Attempt
+from infra.manifests import Counters, File
 from tasks.annotate.schema import signals_schema
 from tasks.annotate.signals import Annotator
 from tasks.documents import ParquetShard, count_rows, iter_rows

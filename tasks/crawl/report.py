@@ -3,8 +3,9 @@
 import json
 from datetime import UTC, datetime
 
-from infra.artifacts import Attempt, Counters
+from infra.artifacts import Attempt
 from infra.errors import DataError
+from infra.manifests import Counters
 from tasks.crawl.frontier import KEPT, Frontier
 from tasks.crawl.sites import PYDOC_SEEDS
 from tasks.crawl.step import CrawlConfig

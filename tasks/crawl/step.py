@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from infra.artifacts import Attempt, Counters
+from infra.artifacts import Attempt
+from infra.manifests import Counters
 from infra.steps import Execution, Gate, StepConfig, step
 
 logger = logging.getLogger(__name__)

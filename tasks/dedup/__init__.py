@@ -12,7 +12,8 @@ dropped/    id, url, reason (exact, minhash) and the id of the document that sta
 
 from typing import Annotated, Literal
 
-from infra.artifacts import Artifact, Attempt, Counters
+from infra.artifacts import Artifact, Attempt
+from infra.manifests import Counters
 from infra.steps import Execution, Gate, StepConfig, step
 
 Keep = Literal["longest", "first", "newest"]

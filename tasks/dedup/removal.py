@@ -17,8 +17,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra.artifacts import Artifact, Attempt, Counters, File
+from infra.artifacts import Artifact, Attempt
 from infra.errors import DataError
+from infra.manifests import Counters, File
 from tasks.annotate import MinhashSettings
 from tasks.annotate.schema import minhash_settings
 from tasks.dedup.clusters import Clusters, Member, Removal, cluster_sizes, decide, rest_of, timestamp

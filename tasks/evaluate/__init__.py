@@ -11,7 +11,8 @@ and is charged for its own, as in training; the compressors are not told where d
 
 from pydantic import Field
 
-from infra.artifacts import Artifact, Attempt, Counters
+from infra.artifacts import Artifact, Attempt
+from infra.manifests import Counters
 from infra.steps import StepConfig, step
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from infra.artifacts import File
+from infra.manifests import File
 from tasks.documents import iter_rows
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from infra.artifacts import Artifact, Attempt, Counters
+from infra.artifacts import Artifact, Attempt
 from infra.errors import DataError
+from infra.manifests import Counters
 from tasks.evaluate import EvaluateConfig
 from tasks.evaluate.candidate import Candidate, load_candidate
 from tasks.evaluate.heldout import HeldOut, held_out

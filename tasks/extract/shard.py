@@ -5,7 +5,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from infra.artifacts import Counters
+from infra.manifests import Counters
 from tasks.charsets import decode, detect_charset
 from tasks.documents import (
     DOCUMENTS,
@@ -22,7 +22,8 @@ from tasks.extract.sandbox import ExtractionError, Sandbox
 from tasks.extractors import Extraction, Options
 
 if TYPE_CHECKING:
-    from infra.artifacts import Attempt, File
+    from infra.artifacts import Attempt
+    from infra.manifests import File
     from tasks.extract.step import ExtractConfig
 
 log = logging.getLogger(__name__)

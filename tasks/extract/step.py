@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from infra.artifacts import Counters
+from infra.manifests import Counters
 from infra.steps import Execution, Gate, StepConfig, step
 
 if TYPE_CHECKING:
-    from infra.artifacts import Attempt, File
+    from infra.artifacts import Attempt
+    from infra.manifests import File
 
 log = logging.getLogger(__name__)
 

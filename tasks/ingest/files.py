@@ -18,7 +18,7 @@ from tasks.ingest.sources import FilesSource, format_of
 from tasks.ingest.streams import DamageError, Decoded, DecodedFile
 
 if TYPE_CHECKING:
-    from infra.artifacts import File
+    from infra.manifests import File
     from tasks.ingest.pages import PageWriter
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from tasks.documents import PAGES, QUARANTINE, SKIPPED, ParquetShard
 
 if TYPE_CHECKING:
-    from infra.artifacts import Attempt, Counters
+    from infra.artifacts import Attempt
+    from infra.manifests import Counters
 
 log = logging.getLogger(__name__)
 

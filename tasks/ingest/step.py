@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from infra.artifacts import Counters
+from infra.manifests import Counters
 from infra.steps import Execution, Gate, StepConfig, step
 from tasks.ingest.sources import CrawlPages, FilesSource, WarcSource
 
 if TYPE_CHECKING:
-    from infra.artifacts import Attempt, File
+    from infra.artifacts import Attempt
+    from infra.manifests import File
 
 
 class IngestConfig(StepConfig):

@@ -13,7 +13,8 @@ from tasks.ingest.media import kind_of
 from tasks.ingest.sources import CrawlPages, WarcSource
 
 if TYPE_CHECKING:
-    from infra.artifacts import Attempt, File
+    from infra.artifacts import Attempt
+    from infra.manifests import File
     from tasks.ingest.pages import PageWriter
 
 log = logging.getLogger(__name__)

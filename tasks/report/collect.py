@@ -9,7 +9,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from infra.artifacts import Artifact, Counters, File
+from infra.artifacts import Artifact
+from infra.manifests import Counters, File
 from tasks.report.run import (
     Bars,
     Corpus,

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import pyarrow.parquet as pq
 
-from infra.artifacts import File
+from infra.manifests import File
 from tasks.report.run import SampleDocument
 
 T = TypeVar("T")

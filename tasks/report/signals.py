@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra.artifacts import File
+from infra.manifests import File
 from tasks.report.run import Bars, Histogram
 from tasks.report.samples import spread
 from tasks.select import SelectConfig, rules

@@ -18,7 +18,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from infra.artifacts import Artifact, Attempt, Counters
+from infra.artifacts import Artifact, Attempt
+from infra.manifests import Counters
 from infra.steps import Execution, Gate, StepConfig, step
 
 END_OF_DOCUMENT = "<|endoftext|>"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from infra.artifacts import File
+from infra.manifests import File
 from tasks.documents import iter_rows
 from tasks.split import document_hash
 

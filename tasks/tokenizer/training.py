@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from infra.artifacts import Artifact, Attempt, Counters
+from infra.artifacts import Artifact, Attempt
+from infra.manifests import Counters
 from tasks.documents import iter_rows
 from tasks.split import PARTS, require_both_parts
 from tasks.tokenizer import END_OF_DOCUMENT, TokenizerConfig

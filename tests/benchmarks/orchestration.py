@@ -29,7 +29,8 @@ DEFAULT = ROOT.parent / "shared" / "data" / "web" / "pages.warc.gz"
 def plain(recipe: Any, folder: Path) -> float:
     """Call the functions of the steps in a loop; return seconds."""
     from flows.sources import raw_files
-    from infra.artifacts import Artifact, Attempt, File
+    from infra.artifacts import Artifact, Attempt
+    from infra.manifests import File
     from infra.steps import executing
     from tasks.annotate import annotate
     from tasks.dedup import dedup

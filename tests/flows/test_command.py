@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from infra.artifacts import ArtifactStore, Claim, Counters, Identity, Input, Work
+from infra.artifacts import ArtifactStore, Claim, Work
+from infra.manifests import Counters, Identity, Input
 from tests.running import World, digests, states, write_corpus
 
 

@@ -6,8 +6,9 @@ import signal
 import time
 from typing import Annotated, Literal
 
-from infra.artifacts import Artifact, Attempt, Counters, File
+from infra.artifacts import Artifact, Attempt
 from infra.errors import UserError
+from infra.manifests import Counters, File
 from infra.steps import Execution, Gate, StepConfig, step
 
 

@@ -6,8 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from infra.artifacts import Artifact, ArtifactStore, Claim, Counters, Identity, Input, Work
+from infra.artifacts import Artifact, ArtifactStore, Claim, Work
 from infra.errors import DataError, LeaseLostError, UserError
+from infra.manifests import Counters, Identity, Input
 from infra.settings import settings
 from infra.storage import Storage
 

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from infra.artifacts import Attempt, File
+from infra.artifacts import Attempt
 from infra.errors import UserError
+from infra.manifests import File
 from tasks.annotate import AnnotateConfig, MinhashSettings, annotate
 from tasks.annotate import language as language_module
 from tasks.annotate.language import model_file

@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from infra.artifacts import Attempt, Counters
+from infra.artifacts import Attempt
 from infra.errors import DataError
+from infra.manifests import Counters
 from tasks.crawl import CrawlConfig, crawl
 from tests.tasks.web_server import Answer, Website, moved, page, website
 

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.artifacts import Artifact, Attempt, Counters
+from infra.artifacts import Artifact, Attempt
 from infra.canonical import digest_of
 from infra.errors import DataError
+from infra.manifests import Counters
 from tasks.annotate import MinhashSettings
 from tasks.annotate.minhash import Minhash
 from tasks.dedup import DedupConfig, dedup

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.artifacts import File
+from infra.manifests import File
 from tasks import documents
 from tasks.documents import DOCUMENTS, PAGES, count_rows, document_id, iter_rows, metadata_json, read_table, storable
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra.artifacts import File
+from infra.manifests import File
 from tasks.documents import DOCUMENTS, write_parquet
 from tasks.evaluate.heldout import held_out
 from tasks.evaluate.references import (

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from infra.artifacts import Attempt, Counters, File
+from infra.artifacts import Attempt
 from infra.errors import UserError
+from infra.manifests import Counters, File
 from tasks.documents import PAGES, document_id, iter_rows, write_parquet
 from tasks.extract import ExtractConfig, extract
 from tests.tasks.raw_archives import SENTENCE
@@ -325,7 +326,8 @@ STEP = """
 import sys
 sys.path[:0] = {path!r}
 from pathlib import Path
-from infra.artifacts import Attempt, File
+from infra.artifacts import Attempt
+from infra.manifests import File
 from tasks.extract import ExtractConfig, extract
 extract.fn(ExtractConfig(timeout_seconds=600), File.of(Path({pages!r})), Attempt.at(Path({out!r})))
 """

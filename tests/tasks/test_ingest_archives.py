@@ -17,7 +17,8 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infra.artifacts import Attempt, Counters, File
+from infra.artifacts import Attempt
+from infra.manifests import Counters, File
 from tasks.documents import iter_rows
 from tasks.ingest import CrawlPages, IngestConfig, WarcSource, ingest
 from tasks.ingest.archive import Broken, Record, records

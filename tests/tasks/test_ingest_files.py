@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from infra.artifacts import Attempt, Counters, File
+from infra.artifacts import Attempt
 from infra.errors import UserError
+from infra.manifests import Counters, File
 from tasks.documents import iter_rows
 from tasks.extract import ExtractConfig, extract
 from tasks.ingest import FilesSource, IngestConfig, WarcSource, expand_paths, ingest

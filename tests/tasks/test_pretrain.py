@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from infra.artifacts import Artifact, Attempt, Counters
+from infra.artifacts import Artifact, Attempt
 from infra.errors import DataError, UserError
+from infra.manifests import Counters
 from tasks.pretrain import PretrainConfig, pretrain
 from tests.tasks.token_corpus import Corpus, make_corpus
 

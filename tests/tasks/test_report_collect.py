@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from infra.artifacts import Artifact, Counters, Input
+from infra.artifacts import Artifact
+from infra.manifests import Counters, Input
 from tasks.documents import DOCUMENTS, DROPPED, DUPLICATES, QUARANTINE, document_id, write_parquet
 from tasks.report import RunReport, collect, render_report
 from tasks.select import SelectConfig

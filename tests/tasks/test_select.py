@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from infra.artifacts import Attempt, Counters, File
+from infra.artifacts import Attempt
 from infra.canonical import canonical_json
 from infra.errors import DataError
+from infra.manifests import Counters, File
 from tasks.annotate import AnnotateConfig
 from tasks.annotate.schema import signals_schema
 from tasks.documents import DOCUMENTS, DROPPED, QUARANTINE, read_table, write_parquet

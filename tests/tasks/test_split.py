@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.artifacts import Artifact, Attempt, Counters, File
+from infra.artifacts import Artifact, Attempt
 from infra.canonical import digest_of
 from infra.errors import UserError
+from infra.manifests import Counters, File
 from tasks.documents import write_parquet
 from tasks.split import DOCUMENTS, SplitConfig, divide, require_both_parts, split
 from tests.tasks.text_corpus import document, rows, write_folder

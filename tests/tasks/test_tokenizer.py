@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from infra.artifacts import Artifact, Attempt, Counters
+from infra.artifacts import Artifact, Attempt
 from infra.canonical import sha256_file
 from infra.errors import DataError, UserError
+from infra.manifests import Counters
 from tasks.tokenizer import END_OF_DOCUMENT, TokenizerConfig, tokenizer
 from tasks.tokenizer.encoding import DocumentEncoder, chunks, pieces
 from tasks.tokenizer.training import character_tokenizer, train_bpe

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infra.artifacts import Artifact, Attempt, Counters
+from infra.artifacts import Artifact, Attempt
 from infra.errors import DataError, UserError
+from infra.manifests import Counters
 from tasks.tokenizer import END_OF_DOCUMENT, TokenizerConfig, tokenizer
 from tasks.tokenizer.encoding import DocumentEncoder
 from tasks.tokens import TokensConfig, tokens
