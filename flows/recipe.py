@@ -26,6 +26,16 @@ from tasks.split import SplitConfig
 from tasks.tokenizer import TokenizerConfig
 from tasks.tokens import TokensConfig
 
+
+class _Loader(yaml.SafeLoader):
+    """YAML without dates: `snapshot: 2027-01-31` is the text that it looks like."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
 Source = Annotated[CrawlConfig | WarcSource | FilesSource, Field(discriminator="kind")]
 
 
@@ -139,7 +149,7 @@ def _read(recipe: str) -> dict[str, Any]:
             f"recipe {recipe}: no such recipe; Millrace ships {', '.join(shipped())}; for your own give a .yaml path"
         )
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _Loader)
     except yaml.YAMLError as exc:
         raise UserError(f"recipe {recipe}: not valid YAML: {' '.join(str(exc).split())}") from exc
     if not isinstance(data, dict):
@@ -160,7 +170,7 @@ def _assign(data: dict[str, Any], assignment: str) -> None:
     if not equals or not path:
         raise UserError(f"--set {assignment}: write it as SECTION.FIELD=VALUE")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except yaml.YAMLError as exc:
         raise UserError(f"--set {assignment}: the value is not valid YAML") from exc
     keys = path.split(".")

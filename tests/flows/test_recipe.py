@@ -112,6 +112,12 @@ def test_a_wrong_set_is_named(recipe: Path, assignment: str, words: str) -> None
         load_recipe(str(recipe), sets=[assignment])
 
 
+def test_a_date_as_snapshot_is_text(recipe: Path) -> None:
+    assert load_recipe(str(recipe), sets=["snapshot=2027-01-31"]).snapshot == "2027-01-31"
+    recipe.write_text(yaml.safe_dump(TINY) + "snapshot: 2027-02-28\n")
+    assert load_recipe(str(recipe)).snapshot == "2027-02-28"
+
+
 def test_an_unknown_name_lists_what_is_shipped() -> None:
     with pytest.raises(UserError, match=r"nothing: no such recipe; .*pydoc.*web-pages"):
         load_recipe("nothing")
