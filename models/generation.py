@@ -47,7 +47,9 @@ def load_model(directory: Path) -> LanguageModel:
     if network.cfg.tied_embeddings:
         weights["lm_head.weight"] = weights["embed.weight"]
     network.load_state_dict(weights)
-    return LanguageModel(network.eval(), Tokenizer.from_file(str(directory / "tokenizer.json")), config["eod"])
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    tokenizer.encode_special_tokens = True  # a text that spells a special token is still text
+    return LanguageModel(network.eval(), tokenizer, config["eod"])
 
 
 @torch.inference_mode()
@@ -64,10 +66,14 @@ def generate(
     """Return how the model goes on from `prompt`, up to the end of the document; the same seed gives the same text.
 
     `temperature` 0 takes the likeliest token. `top_k` keeps the k likeliest tokens, `top_p` the fewest whose
-    probabilities reach p.
+    probabilities reach p. Raises UserError that names characters of the prompt that the vocabulary has no token for.
     """
+    prompt_ids = model.encode(prompt)
+    if (known := model.tokenizer.decode(prompt_ids)) != prompt:
+        unknown = "".join(sorted(set(prompt) - set(known)))
+        raise UserError(f"prompt: the model's vocabulary has no token for {unknown!r}; leave it out")
     generator = torch.Generator().manual_seed(seed)
-    tokens = [model.end_of_document, *model.encode(prompt)]
+    tokens = [model.end_of_document, *prompt_ids]
     new: list[int] = []
     cache, unseen = Cache(), tokens[-model.sequence_length :]
     while len(new) < max_tokens:

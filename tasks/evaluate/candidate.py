@@ -57,5 +57,4 @@ def load_candidate(cfg: EvaluateConfig, model: Artifact) -> Candidate:
     from models.generation import load_model
 
     loaded = load_model(model.local())
-    loaded.tokenizer.encode_special_tokens = True  # as `tokens` does: a text that says <|endoftext|> is text
     return TrainedModel(cfg, loaded)
