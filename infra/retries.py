@@ -31,8 +31,9 @@ def transient(exc: BaseException) -> bool:
 def _botocore(exc: BaseException) -> bool:
     if type(exc).__module__.partition(".")[0] not in ("botocore", "aiobotocore"):
         return False
-    from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError, ResponseParserError
+    from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
     from botocore.exceptions import ConnectionError as BotoConnectionError
+    from botocore.parsers import ResponseParserError
 
     if isinstance(exc, (HTTPClientError, BotoConnectionError, IncompleteReadError, ResponseParserError)):
         return True

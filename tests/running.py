@@ -19,7 +19,7 @@ TINY: dict[str, Any] = {
     "name": "tiny",
     "ingest": {"sources": [{"kind": "files", "name": "prose", "paths": ["corpus/*.jsonl"]}]},
     "select": {
-        "languages": None, "min_words": 5, "gopher_repetition": None, "gopher_quality": None, "c4": None,
+        "languages": None, "language_threshold": None, "min_words": 5, "gopher_repetition": None, "gopher_quality": None, "c4": None,
         "fineweb": None,
     },
     "split": {"method": "hash", "validation_fraction": 0.2},

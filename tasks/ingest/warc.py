@@ -30,13 +30,14 @@ def read_archive(source: WarcSource | CrawlPages, file: "File", writer: "PageWri
     Captures are response, resource, conversion and revisit records and whatever cannot be read; requests, metadata and
     the archive's own description are none.
     """
-    empty = True
+    empty, end = True, 0
     with file.open() as stream, _places(source, out) as places:
         for record in records(stream, source.max_page_bytes + _HTTP_HEADERS):
             empty = False
             if isinstance(record, Broken):
                 writer.quarantine("broken_record", record.error, storable(record.url), file.path, record.offset)
                 continue
+            end = record.offset + record.length
             if record.kind in _NO_CAPTURES:
                 continue
             record.url = storable(record.url)
@@ -51,6 +52,11 @@ def read_archive(source: WarcSource | CrawlPages, file: "File", writer: "PageWri
                     }
                 )
             _capture(source, file.path, record, writer)
+    if end > file.bytes:
+        log.warning(
+            "%s: is not compressed a record at a time; its records are used, their offsets count decompressed bytes",
+            file.path,
+        )
     if empty:
         writer.quarantine("empty_file", "the archive holds no record", "", file.path, 0)
 

@@ -14,7 +14,7 @@ from tests.running import World, digests, states, write_corpus
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    write_corpus(tmp_path / "corpus", files=2, each=4)
+    write_corpus(tmp_path / "corpus", files=2, each=10)
     return World(tmp_path)
 
 
@@ -142,11 +142,11 @@ def test_a_whole_run_and_what_it_leaves_behind(world: World, prefect_server: str
     assert first["status"] == "completed"
     assert set(states(first).values()) == {"ran"}
     assert json.loads((world.folder / f".millrace/runs/{first['run_id']}/summary.json").read_text()) == first
-    assert Path(first["report"]).read_text().startswith("<!doctype html>")
+    assert Path(first["report"]).read_text().startswith("<!DOCTYPE html>")
     for stage in first["funnel"]:
         gone = sum(stage["dropped"].values()) + stage["quarantined"]
         assert stage["documents_in"] == stage["documents_out"] + gone, stage
-    assert first["funnel"][0]["documents_in"] == 8
+    assert first["funnel"][0]["documents_in"] == 20
     assert first["corpus"]["tokens"] == first["corpus"]["train_tokens"] + first["corpus"]["validation_tokens"]
     assert first["model"]["steps"] == 40
     assert first["model"]["tokens_per_second"] > 0
