@@ -13,6 +13,7 @@ identity by content, so a step that is rebuilt to the same bytes leaves everythi
 """
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -33,6 +34,8 @@ from infra.manifests import FORMAT, Counters, File, Identity, Manifest, content_
 from infra.provenance import git_revision, package_versions
 from infra.settings import settings
 from infra.storage import Storage
+
+log = logging.getLogger(__name__)
 
 SHARD_SUFFIX = ".shard"
 
@@ -113,7 +116,8 @@ class Artifact:
         paths = [(f, f.local()) for f in files]
         key = digest_of([[f.path, f.sha256] for f in files])
         target = settings().workspace / "cache" / "trees" / key
-        if not target.exists():
+        if not all((target / f.path).exists() for f in files):  # absent, or links to what has moved since
+            shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(dir=target.parent))
             for f, path in paths:
@@ -358,13 +362,21 @@ class ArtifactStore:
             raise LeaseLostError(f"{identity.step} {identity.digest[:12]}: published by another worker")
         claim.published = True
         shutil.rmtree(claim.attempt.scratch.parent, ignore_errors=True)
+        self._clear_partial(identity.step, identity.digest)
         return published
 
+    def _clear_partial(self, step: str, digest: str) -> None:
+        try:
+            self.storage.delete(self._at(step, digest, "partial"), recursive=True)
+        except Exception as exc:  # the artifact stands; what is left costs room and nothing else
+            log.warning("%s %s: what it left of unfinished work could not be removed: %s", step, digest[:12], exc)
+
     def withdraw(self, artifact: Artifact) -> None:
-        """Remove the manifest (the commit point) of an artifact and of its shards, so that it is built again."""
+        """Remove the manifest (the commit point) of an artifact and of its shards, so that it is built from nothing."""
         for shard in artifact.manifest.shards:
             self.storage.delete(self._at(f"{artifact.step}{SHARD_SUFFIX}", shard))
         self.storage.delete(self._at(artifact.step, artifact.digest))
+        self.storage.delete(self._at(artifact.step, artifact.digest, "partial"), recursive=True)
 
     def verify(self, artifact: Artifact) -> list[str]:
         """Hash every file again; return one line for each that is missing or differs."""

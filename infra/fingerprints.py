@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,17 @@ def fingerprint(uri: str, name: str, what: str) -> File:
         known = _known(memo, key)
         if known is None:
             known = {"key": key, "bytes": key[0], "sha256": _hash(uri)}
-            memo.parent.mkdir(parents=True, exist_ok=True)
-            temporary = memo.with_suffix(f".{known['sha256'][:8]}")
-            temporary.write_text(json.dumps(known))
-            temporary.replace(memo)
+            _remember(memo, known)
         return File(path=name, location=base, bytes=known["bytes"], sha256=known["sha256"], root=root or "/")
+
+
+def _remember(memo: Path, known: dict[str, Any]) -> None:
+    if not known["key"][1]:  # a server that tells neither ETag nor time would make a changed file look unchanged
+        return
+    memo.parent.mkdir(parents=True, exist_ok=True)
+    temporary = memo.with_suffix(f".{uuid.uuid4().hex}")
+    temporary.write_text(json.dumps(known))
+    temporary.replace(memo)
 
 
 def _known(memo: Path, key: list[Any]) -> dict[str, Any] | None:

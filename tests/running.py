@@ -19,8 +19,8 @@ TINY: dict[str, Any] = {
     "name": "tiny",
     "ingest": {"sources": [{"kind": "files", "name": "prose", "paths": ["corpus/*.jsonl"]}]},
     "select": {
-        "languages": None, "language_threshold": None, "min_words": 5, "gopher_repetition": None, "gopher_quality": None, "c4": None,
-        "fineweb": None,
+        "languages": None, "language_threshold": None, "min_words": 5, "gopher_repetition": None,
+        "gopher_quality": None, "c4": None, "fineweb": None,
     },
     "split": {"method": "hash", "validation_fraction": 0.2},
     "tokenizer": {"kind": "bpe", "vocab_size": 512},

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from infra.artifacts import Artifact
 from infra.manifests import Counters, File
+from infra.steps import gather
 from tasks.report.run import (
     Bars,
     Corpus,
@@ -157,7 +158,7 @@ class _Reader:
     """Reads one run's artifacts and remembers what it could not read."""
 
     def __init__(self, artifacts: Mapping[str, Sequence[Artifact]]) -> None:
-        self.artifacts = {name: found[-1] for name, found in artifacts.items()}
+        self.artifacts = {name: gather(list(found)) for name, found in artifacts.items()}
         self.all = [each for found in artifacts.values() for each in found]
         self.notes: list[str] = []
         self.step_of = {each.digest: name for name, found in artifacts.items() for each in found}

@@ -108,6 +108,7 @@ def test_a_failed_attempt_leaves_nothing_published_and_the_next_one_goes_on_from
         scratch = claim.attempt.scratch
     assert [f.path for f in made.files()] == ["documents/whole"]
     assert not scratch.exists()
+    assert store.storage.find(f"artifacts/extract/{made.digest}/partial") == []
 
 
 def test_two_builders_at_once_publish_once(tmp_path: Path) -> None:
