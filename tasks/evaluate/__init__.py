@@ -3,10 +3,11 @@
 evaluation.json     {task: {metric: value}}: validation, validation/<source>, reference/<name>, verdict
 samples.json        [{prompt, text, seed}]: what the model writes after fixed prompts
 
-The held-out text is the first `max_bytes` of the validation documents, in their order; the model and all references
-are measured on exactly these bytes.  Bits a byte compare across tokenizers and with compressors; nats a token and
-perplexity only among models of one tokenizer.  Each document is scored by itself: it follows an end-of-document token
-and is charged for its own, as in training; the compressors are not told where documents end.
+The held-out text is `max_bytes` of the validation documents, chosen by hash of their id with a fair share for each
+source, whatever the shards; the model and all references are measured on exactly these bytes.  Bits a byte compare
+across tokenizers and with compressors; nats a token and perplexity only among models of one tokenizer.  Each document
+is scored by itself: it follows an end-of-document token and is charged for its own, as in training; the compressors are
+not told where documents end.
 """
 
 from pydantic import Field
@@ -42,7 +43,7 @@ class EvaluateConfig(StepConfig):
     where it is null. A smaller one gives every token more context, and takes longer."""
 
 
-@step("evaluate", version=1, reads={"documents": ("validation",)})
+@step("evaluate", version=2, reads={"documents": ("validation",)})
 def evaluate(cfg: EvaluateConfig, model: Artifact, documents: Artifact, tokens: Artifact, out: Attempt) -> Counters:
     """Judge a model on held-out documents and let it write; `tokens` gives the counts of the unigram line.
 

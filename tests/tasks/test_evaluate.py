@@ -139,7 +139,7 @@ def test_a_limit_judges_model_and_references_on_the_same_shorter_text(parts: Par
     assert short["validation"]["coverage"] == pytest.approx(
         short["validation"]["bytes"] / full["validation"]["bytes"], abs=1e-5
     )
-    assert "validation/books" not in short
+    assert [short[f"validation/{source}"]["bytes"] for source in ("books", "site")] == pytest.approx([500, 500], abs=3)
     assert short["reference/xz-9"]["bits_per_byte"] > full["reference/xz-9"]["bits_per_byte"]
 
 
@@ -193,7 +193,7 @@ def test_a_model_that_encodes_otherwise_is_refused(
             return [Cost(1.0, 1) for _ in texts]
 
     monkeypatch.setattr("tasks.evaluate.judging.load_candidate", lambda *_: Other(parts.encoder, np.ones(300)))
-    with pytest.raises(DataError, match="of a text of site"):
+    with pytest.raises(DataError, match="of a text of books"):
         evaluate.fn(EvaluateConfig(), parts.model, parts.documents, parts.tokens, Attempt.at(tmp_path / "out"))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from infra.manifests import File
-from tasks.documents import DOCUMENTS, write_parquet
+from tasks.documents import DOCUMENTS, document_id, write_parquet
 from tasks.evaluate.heldout import held_out
 from tasks.evaluate.references import (
     count_tokens,
@@ -81,35 +81,45 @@ def test_the_verdict_compares_with_each_line(ours: float, below: tuple[bool, ...
 
 def shard(path: Path, texts: list[str], source: str) -> File:
     rows = [
-        {"id": str(n), "text": text, "url": "u", "source": source, "metadata": "{}", "file": "f"}
-        for n, text in enumerate(texts)
+        {"id": document_id(source, text), "text": text, "url": "u", "source": source, "metadata": "{}", "file": "f"}
+        for text in texts
     ]
     write_parquet(path, rows, DOCUMENTS)
     return File.of(path)
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> list[File]:
-    return [
-        shard(tmp_path / "0.parquet", ["aaaa", "", "bbbb"], "one"),
-        shard(tmp_path / "1.parquet", ["水水水", "dddd"], "two"),
-    ]
+def texts_of(files: list[File], limit: int) -> list[tuple[str, str]]:
+    documents = list(held_out(files, limit))
+    assert all(document.bytes == len(document.text.encode()) for document in documents)
+    return [(document.source, document.text) for document in documents]
 
 
 @pytest.mark.parametrize(
-    ("limit", "expected"),
+    ("limit", "one", "two"),
     [
-        (1000, ["aaaa", "bbbb", "水水水", "dddd"]),
-        (8, ["aaaa", "bbbb"]),
-        (10, ["aaaa", "bbbb"]),
-        (15, ["aaaa", "bbbb", "水水"]),
-        (19, ["aaaa", "bbbb", "水水水", "dd"]),
+        (1000, 12, 27),
+        (18, 9, 9),  # half for each
+        (30, 12, 18),  # what one lacks, the other gets
+        (22, 11, 9),  # 11 each, but a character is three bytes
     ],
 )
-def test_held_out_text_is_a_prefix_that_never_splits_a_character(
-    files: list[File], limit: int, expected: list[str]
+def test_each_source_gets_its_share_of_a_limit_and_no_character_is_split(
+    tmp_path: Path, limit: int, one: int, two: int
 ) -> None:
-    documents = list(held_out(files, limit))
-    assert [document.text for document in documents] == expected
-    assert sum(document.bytes for document in documents) == len("".join(expected).encode()) <= limit
-    assert documents[0].source == "one"
+    files = [
+        shard(tmp_path / "0.parquet", ["aaaa", "", "bbbb", "cccc"], "one"),
+        shard(tmp_path / "1.parquet", ["水水水", "山山山", "川川川"], "two"),
+    ]
+    sizes = {"one": 0, "two": 0}
+    for source, text in texts_of(files, limit):
+        sizes[source] += len(text.encode())
+    assert sizes == {"one": one, "two": two}
+
+
+def test_the_choice_is_no_beginning_and_the_same_whatever_the_shards(tmp_path: Path) -> None:
+    texts = [f"text {n:04d}" for n in range(100)]
+    whole = texts_of([shard(tmp_path / "whole.parquet", texts, "one")], 180)
+    parts = [shard(tmp_path / f"{n}.parquet", texts[n::3], "one") for n in (2, 0, 1)]
+    assert texts_of(parts, 180) == whole
+    assert len(whole) == 20
+    assert min(text for _, text in whole) < "text 0030" < "text 0070" < max(text for _, text in whole)
