@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 from torch import Tensor
 
 from infra.errors import UserError
@@ -28,8 +28,17 @@ class LanguageModel:
         return self.network.cfg.sequence_length
 
     def encode(self, text: str) -> list[int]:
-        """Return the tokens of a text, without any special token."""
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        """Return the tokens of a text, without any special token.
+
+        Raises UserError that names the characters of a text that a vocabulary of characters has no token for.
+        """
+        try:
+            ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        except Exception as error:  # what tokenizers raises has no class of its own
+            unknown = "".join(sorted(set(text) - self.tokenizer.get_vocab().keys()))
+            if not (unknown and isinstance(self.tokenizer.model, models.WordLevel)):
+                raise
+            raise UserError(f"the model's vocabulary has no token for {unknown[:20]!r}; leave it out") from error
         return ids
 
 
@@ -68,12 +77,8 @@ def generate(
     `temperature` 0 takes the likeliest token. `top_k` keeps the k likeliest tokens, `top_p` the fewest whose
     probabilities reach p. Raises UserError that names characters of the prompt that the vocabulary has no token for.
     """
-    prompt_ids = model.encode(prompt)
-    if (known := model.tokenizer.decode(prompt_ids)) != prompt:
-        unknown = "".join(sorted(set(prompt) - set(known)))
-        raise UserError(f"prompt: the model's vocabulary has no token for {unknown!r}; leave it out")
     generator = torch.Generator().manual_seed(seed)
-    tokens = [model.end_of_document, *prompt_ids]
+    tokens = [model.end_of_document, *model.encode(prompt)]
     new: list[int] = []
     cache, unseen = Cache(), tokens[-model.sequence_length :]
     while len(new) < max_tokens:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from infra.artifacts import Artifact, Attempt
-from infra.errors import DataError
+from infra.errors import DataError, UserError
 from tasks.documents import DOCUMENTS, document_id, iter_rows, write_parquet
 from tasks.evaluate import EvaluateConfig, evaluate
 from tasks.evaluate.candidate import Cost
@@ -240,3 +240,26 @@ def test_text_that_looks_like_a_special_token_is_judged_as_text(
     cfg = EvaluateConfig(prompts=())
     evaluate.fn(cfg, trained, Artifact.of(tmp_path / "odd"), parts.tokens, Attempt.at(tmp_path / "out"))
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["validation"]["bytes"] == 22
+
+
+def test_a_prompt_with_characters_that_a_vocabulary_of_characters_lacks_is_refused_by_name(
+    parts: Parts, tmp_path: Path
+) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from models.config import ModelConfig
+    from models.generation import generate, load_model
+    from models.transformer import Transformer
+
+    tokenizer.fn(TokenizerConfig(kind="characters"), parts.documents, Attempt.at(tmp_path))
+    size = DocumentEncoder(tmp_path / "tokenizer.json").vocab_size
+    shape = ModelConfig(layers=1, heads=2, width=16, sequence_length=32)
+    torch.manual_seed(0)
+    save_file(Transformer(shape, size).state_dict(), tmp_path / "model.safetensors")
+    config = {"vocab_size": size, "eod": 0, "model": shape.model_dump()}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model = load_model(tmp_path)
+    assert generate(model, "the mill", max_tokens=4) == generate(model, "the mill", max_tokens=4)
+    with pytest.raises(UserError, match="no token for 'ΔΣ'; leave it out"):
+        generate(model, "the Σ mill Δ")
