@@ -26,9 +26,14 @@ class Annotator:
         self._minhash = Minhash(cfg.minhash) if cfg.minhash else None
 
     def row(self, document_id: str, text: str) -> Signals:
-        """Return a row of signals/; a text that cannot be handled gives one with `error` and no signals."""
+        """Return a row of signals/; a text that cannot be handled gives one with `error` and no signals.
+
+        Raises MemoryError and OSError, which say nothing about the text.
+        """
         try:
             return {"id": document_id, **self.signals(text)}
+        except (MemoryError, OSError):
+            raise
         except Exception as error:
             log.warning("document %s cannot be annotated: %r", document_id, error)
             return {"id": document_id, "error": f"{type(error).__name__}: {error}".splitlines()[0]}

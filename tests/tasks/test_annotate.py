@@ -174,6 +174,18 @@ def test_a_text_that_breaks_the_tokenizer_costs_only_its_own_signals(
     assert all(row["language"] for row in rows if not row["error"])
 
 
+@pytest.mark.parametrize("trouble", [MemoryError, OSError])
+def test_trouble_of_the_machine_is_not_blamed_on_a_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: type[Exception]
+) -> None:
+    def failing(self: Words, text: str) -> Any:
+        raise trouble("not the text's fault")
+
+    monkeypatch.setattr(Words, "tokenize", failing)
+    with pytest.raises(trouble):
+        run(tmp_path, TEXTS)
+
+
 @pytest.mark.parametrize(
     "text", ["the mill wheel turns, ", "ha ", "x", "水车在河边转动，", "http://a.example/b?c=d&", "\n"]
 )
