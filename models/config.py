@@ -144,7 +144,7 @@ class TrainingConfig(BaseModel):
     fp32, and records why: the same recipe then gives other numbers on other machines."""
     gradient_clipping: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient of all parameters; 0 turns clipping off."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the initial weights and of the data order."""
     validate_every: int = Field(default=0, ge=0)
     """Steps between two validations; 0 validates at the end only. The end is always validated."""
@@ -211,6 +211,11 @@ def check_execution(training: TrainingConfig, execution: ExecutionConfig) -> lis
         plan_batch(batch=training.batch, ranks=execution.ranks, micro_batch=execution.micro_batch)
     except ValueError as exc:
         problems.append(str(exc))
+    if execution.launcher == "python" and execution.ranks > 1:
+        problems.append(
+            f"execution.launcher=python starts one rank, not execution.ranks={execution.ranks}; "
+            "use deepspeed or torchrun"
+        )
     if training.precision == "bf16" and execution.zero_stage == 0:
         problems.append(
             "precision=bf16 needs execution.zero_stage 1, 2 or 3 (stage 0 warms Adam up with a step of zeros and does "

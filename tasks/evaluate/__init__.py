@@ -35,7 +35,7 @@ class EvaluateConfig(StepConfig):
     top_k: int | None = Field(default=50, ge=1)
     """Samples among so many most likely tokens only; all of them where it is null."""
 
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the samples; prompt number n uses seed + n."""
 
     stride: int | None = Field(default=None, ge=1)

@@ -46,7 +46,17 @@ def test_what_deepspeed_cannot_do_is_refused_before_it_starts() -> None:
     assert "whole matrices" in check_execution(muon, ExecutionConfig(zero_stage=1))[0]
     bf16 = training(precision="bf16")
     assert "zero_stage 1, 2 or 3" in check_execution(bf16, ExecutionConfig(zero_stage=0))[0]
+    alone = ExecutionConfig(ranks=2, launcher="python")
+    assert check_execution(training(), alone) == [
+        "execution.launcher=python starts one rank, not execution.ranks=2; use deepspeed or torchrun"
+    ]
     assert check_execution(muon, ExecutionConfig()) == check_execution(bf16, ExecutionConfig(zero_stage=2)) == []
+
+
+def test_a_seed_that_torch_cannot_take_is_refused_by_name() -> None:
+    assert training(seed=2**63 - 1).seed == 2**63 - 1
+    with pytest.raises(ValidationError, match="seed"):
+        training(seed=2**63)
 
 
 def test_a_warm_up_longer_than_the_run_is_refused() -> None:
