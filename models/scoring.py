@@ -9,6 +9,13 @@ import torch
 from models.generation import LanguageModel
 from models.transformer import IGNORE
 
+LOGIT_BYTES = 512 << 20
+"""Most memory for the fp32 logits of one batch of windows, unless one window alone has more; their log-probabilities
+take as much again."""
+
+MOST_WINDOWS = 16
+"""Most windows in a batch, whatever the vocabulary."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -23,20 +30,19 @@ class Score:
         """Bits a UTF-8 byte; 0 for no text."""
         return self.nats / math.log(2) / self.bytes if self.bytes else 0.0
 
-    def __add__(self, other: "Score") -> "Score":
-        return Score(self.nats + other.nats, self.tokens + other.tokens, self.bytes + other.bytes)
-
 
 @torch.inference_mode()
 def score_documents(
-    model: LanguageModel, documents: Sequence[str], *, stride: int | None = None, batch: int = 16
+    model: LanguageModel, documents: Sequence[str], *, stride: int | None = None, logit_bytes: int = LOGIT_BYTES
 ) -> list[Score]:
     """Return the score of each document on its own: each starts after an end-of-document token and includes its own.
 
     Longer ones are read in windows of the model's context, each `stride` tokens on (half a window by default), so that
-    every token but those of the first window is predicted from at least a window less `stride`.
+    every token but those of the first window is predicted from at least a window less `stride`.  How many windows are
+    read at once follows from the network's shape and `logit_bytes`; it changes the last bits of a sum at most.
     """
     length = model.sequence_length
+    batch = min(MOST_WINDOWS, max(1, logit_bytes // (length * model.network.vocab_size * 4)))
     stride = min(stride or max(1, length // 2), length)
     encoded = [model.encode(text) for text in documents]
     nats = [0.0] * len(documents)

@@ -1,0 +1,46 @@
+"""Scores are those of the text: how many windows are read at once changes memory alone."""
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor
+
+from models.config import ModelConfig
+from models.generation import LanguageModel
+from models.scoring import score_documents
+from models.transformer import Transformer
+
+DOCUMENTS = ["ab" * 40, "c", "", "abcd" * 9, "dcba" * 30]
+WINDOW = 8 * 5 * 4
+"""Bytes of the logits of one window: 8 tokens of a vocabulary of 5."""
+
+
+@pytest.fixture
+def model() -> LanguageModel:
+    vocabulary = {"<|endoftext|>": 0, **{c: i + 1 for i, c in enumerate("abcd")}}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    torch.manual_seed(0)
+    network = Transformer(ModelConfig(layers=1, heads=2, width=16, sequence_length=8), 5)
+    for p in network.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    return LanguageModel(network.eval(), tokenizer, 0)
+
+
+@pytest.mark.parametrize(("limit", "most"), [(1, 1), (WINDOW, 1), (3 * WINDOW, 3), (10**9, 16)])
+def test_memory_bounds_the_windows_read_at_once_and_not_the_score(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch, limit: int, most: int
+) -> None:
+    expected = score_documents(model, DOCUMENTS)
+    rows: list[int] = []
+    logits = model.network.logits
+
+    def watched(tokens: Tensor) -> Tensor:
+        rows.append(len(tokens))
+        return logits(tokens)
+
+    monkeypatch.setattr(model.network, "logits", watched)
+    found = score_documents(model, DOCUMENTS, logit_bytes=limit)
+    assert max(rows) == most
+    assert [score.nats for score in found] == pytest.approx([score.nats for score in expected], rel=1e-6)
+    assert score_documents(model, DOCUMENTS, logit_bytes=limit) == found
