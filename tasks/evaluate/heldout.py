@@ -29,8 +29,8 @@ def held_out(files: Sequence[File], max_bytes: int) -> Iterator[HeldOut]:
     for file in files:
         for row in iter_rows(file, ["id", "text", "source"], batch_rows=16):
             if row["text"]:
-                source = firsts.setdefault(row["source"], _Firsts(max_bytes))
-                source.add(document_hash("evaluate", row["id"]), row["text"].encode())
+                kept = firsts.setdefault(row["source"], _Firsts(max_bytes))
+                kept.add(document_hash("evaluate", row["id"]), row["text"].encode())
     shares = fair_shares({source: kept.bytes for source, kept in firsts.items()}, max_bytes)
     for source in sorted(firsts):
         left = shares[source]
