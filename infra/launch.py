@@ -46,17 +46,17 @@ def run_group(
     launcher: Launcher = "auto",
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    on_line: Callable[[str], None] | None = None,
+    on_line: Callable[[str], object] | None = None,
     timeout: float | None = None,
 ) -> int:
     """Run `python argv` on `ranks` processes of this machine and return the exit status of the group.
 
-    Every line that any of them writes goes to `on_line`.  Raises StepTimeoutError after `timeout` seconds.  However the
-    call ends, no process of the group is left.
+    Every line that any of them writes goes to `on_line`.  Raises StepTimeoutError after `timeout` seconds, counted anew
+    from each line for which `on_line` returns True.  However the call ends, no process of the group is left.
     """
     with free_port() as port:
         command = _command(argv, ranks=ranks, launcher=launcher, port=port)
-    started = time.monotonic()
+    begin = time.monotonic()
     process = subprocess.Popen(
         command,
         env=group_environment(ranks=ranks, port=port, extra=env or {}),
@@ -68,32 +68,27 @@ def run_group(
     )
     try:
         assert process.stdout is not None
-        for line in _lines(process.stdout, process, started + timeout if timeout is not None else None):
-            if on_line is not None:
-                on_line(line)
+        for line in _lines(process.stdout, process):
+            if line is not None and on_line is not None and on_line(line) is True:
+                begin = time.monotonic()
+            if timeout is not None and time.monotonic() - begin > timeout:
+                raise StepTimeoutError(f"the process group ran longer than {timeout:g} s and was stopped")
         return process.wait()
-    except _DeadlineError:
-        raise StepTimeoutError(f"the process group ran longer than {timeout:.0f} s and was stopped") from None
     finally:
         kill_group(process)
 
 
-class _DeadlineError(Exception):
-    pass
-
-
-def _lines(stream: IO[bytes], process: subprocess.Popen[bytes], deadline: float | None) -> Iterator[str]:
-    """Yield lines until the group's leader has ended and what it wrote has been read."""
+def _lines(stream: IO[bytes], process: subprocess.Popen[bytes]) -> Iterator[str | None]:
+    """Yield lines until the group's leader has ended and what it wrote has been read; None while there is none."""
     rest = b""
     with selectors.DefaultSelector() as selector:
         selector.register(stream, selectors.EVENT_READ)
         while True:
-            if deadline is not None and time.monotonic() > deadline:
-                raise _DeadlineError
             ended = process.poll() is not None
             if not selector.select(0.0 if ended else _POLL_SECONDS):
                 if ended:
                     break
+                yield None
                 continue
             chunk = os.read(stream.fileno(), 1 << 16)
             if not chunk:

@@ -66,6 +66,13 @@ def test_a_group_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
     assert gone(wait_for_ranks(tmp_path, 1), within=1)
 
 
+def test_a_group_that_gets_on_may_take_longer_than_the_limit_and_one_that_only_talks_may_not() -> None:
+    slow = ["-c", "import time\nfor n in range(5): print(n, flush=True); time.sleep(0.5)"]
+    assert run_group(slow, on_line=lambda line: True, timeout=2) == 0
+    with pytest.raises(StepTimeoutError, match="longer than 2 s"):
+        run_group(slow, on_line=lambda line: False, timeout=2)
+
+
 def test_an_error_in_the_caller_ends_the_group(tmp_path: Path) -> None:
     def fail(line: str) -> None:
         raise KeyError(line)
