@@ -40,7 +40,7 @@ class Curve:
     @classmethod
     def load(cls, path: Path) -> "Curve":
         """Read the rows that `save` wrote."""
-        return cls([json.loads(line) for line in path.read_text().splitlines()])
+        return cls([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
 
     def add(self, **row: float | int | None) -> None:
         """Append a row."""
@@ -48,7 +48,7 @@ class Curve:
 
     def save(self, path: Path) -> None:
         """Write all rows, one JSON object a line."""
-        path.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in self.rows))
+        path.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in self.rows), encoding="utf-8")
 
 
 class Meter:
@@ -82,7 +82,7 @@ class Logs:
 
         folder.mkdir(parents=True, exist_ok=True)
         self._writer = SummaryWriter(str(folder))
-        self._throughput = (folder / "throughput.jsonl").open("a")
+        self._throughput = (folder / "throughput.jsonl").open("a", encoding="utf-8")
 
     def row(self, row: dict[str, Any]) -> None:
         """Write a row of the curve as scalars."""
