@@ -180,7 +180,8 @@ class ExecutionConfig(BaseModel):
     zero_stage: Literal[0, 1, 2, 3] = 0
     """What DeepSpeed ZeRO partitions over the ranks: nothing, optimiser state, and gradients, and parameters."""
     micro_batch: int | None = Field(default=None, ge=1)
-    """Sequences in one forward pass of one rank; by default all of a step's that fall to the rank."""
+    """Sequences in one forward pass of one rank; by default all of a step's that fall to the rank. Where they do not
+    fit into memory, training goes on with half as many and the same batch."""
     checkpoint_seconds: float = Field(default=30.0, ge=0)
     """Least time between two checkpoints, in seconds; a checkpoint is made at the next multiple of
     `checkpoint_every` steps."""
@@ -188,6 +189,8 @@ class ExecutionConfig(BaseModel):
     """Checkpoints are made at multiples of this many steps."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """How many of the newest complete checkpoints are kept."""
+    hang_seconds: float = Field(default=1800.0, gt=0)
+    """A group of ranks that reports neither a step nor a batch of validation for so long is ended, in seconds."""
 
 
 def plan_batch(*, batch: int, ranks: int, micro_batch: int | None) -> tuple[int, int]:
@@ -202,6 +205,12 @@ def plan_batch(*, batch: int, ranks: int, micro_batch: int | None) -> tuple[int,
             f"which micro_batch={micro} does not divide"
         )
     return micro, share // micro
+
+
+def smaller_micro_batch(*, batch: int, ranks: int, micro_batch: int | None) -> int | None:
+    """Return the largest micro-batch of at most half the size that divides a rank's share; None below one sequence."""
+    micro, accumulation = plan_batch(batch=batch, ranks=ranks, micro_batch=micro_batch)
+    return next((size for size in range(micro // 2, 0, -1) if micro * accumulation % size == 0), None)
 
 
 def check_execution(training: TrainingConfig, execution: ExecutionConfig) -> list[str]:

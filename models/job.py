@@ -9,7 +9,7 @@ from infra.errors import DataError, MillraceError, UserError, WorkerDiedError
 from models.config import ExecutionConfig, TrainingConfig
 
 PROGRESS = "@progress "
-"""Lines of rank 0 that begin so carry a JSON object with `done` and `total` steps."""
+"""Lines of rank 0 that begin so carry a JSON object with `done` and `total` steps, and say that it lives."""
 
 
 class Split(BaseModel):

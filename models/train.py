@@ -225,6 +225,7 @@ class Trainer:
         for i, (inputs, targets) in enumerate(batches):
             if i % self.ranks == self.rank:
                 nats += self._summed(inputs, targets)
+            self._progress()
         rounds = -(-tokens // (self.micro * self.job.training.model.sequence_length))
         if rounds % self.ranks and self.rank >= rounds % self.ranks:
             self._summed(inputs, targets)
@@ -301,6 +302,7 @@ class Trainer:
                 "precision_reason": self.precision_reason,
                 "threads": self.job.threads,
                 "ranks": self.ranks,
+                "micro_batch": self.micro,
                 "training_seconds": self.meter.seconds,
                 "data_wait_share": self.meter.data_seconds / self.meter.seconds if self.meter.seconds else None,
             },
@@ -322,8 +324,7 @@ def _failure(exc: BaseException, rank: int) -> Failure:
         return Failure(kind="data", rank=rank, message=text)
     out_of_memory = isinstance(exc, MemoryError) or type(exc).__name__ == "OutOfMemoryError"
     if out_of_memory or "can't allocate memory" in text or "out of memory" in text.lower():
-        text = f"pretrain: out of memory ({text[:200]}); use a smaller execution.micro_batch, which keeps the batch"
-        return Failure(kind="memory", rank=rank, message=text)
+        return Failure(kind="memory", rank=rank, message=f"out of memory: {text[:200]}")
     return Failure(kind="infrastructure", rank=rank, message=f"{type(exc).__name__}: {text[:500]}")
 
 

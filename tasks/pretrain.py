@@ -21,21 +21,21 @@ from pydantic import model_validator
 
 from infra.artifacts import Artifact, Attempt
 from infra.canonical import digest_of
-from infra.errors import UserError, WorkerDiedError
+from infra.errors import DataError, StepTimeoutError, UserError, WorkerDiedError
 from infra.launch import run_group, usable_cores
 from infra.manifests import Counters
 from infra.steps import Execution, StepConfig, step
-from models.config import ExecutionConfig, TrainingConfig, check_execution
+from models.config import ExecutionConfig, TrainingConfig, check_execution, smaller_micro_batch
 from models.data import TrainingOrder
-from models.job import PROGRESS, Job, Split, failure_folder, first_cause, result_file
+from models.job import PROGRESS, Failure, Job, Split, failure_folder, first_cause, result_file
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _METRICS = (
-    "tokens_per_second", "mfu", "mfu_reason", "device", "precision_reason", "threads", "ranks", "training_seconds",
-    "data_wait_share",
+    "tokens_per_second", "mfu", "mfu_reason", "device", "precision_reason", "threads", "ranks", "micro_batch",
+    "training_seconds", "data_wait_share",
 )  # fmt: skip
 _LAST_LINES = 15
 
@@ -57,24 +57,16 @@ class PretrainConfig(TrainingConfig, StepConfig):
 
 @step("pretrain", version=VERSION, timeout_seconds=None)
 def pretrain(cfg: PretrainConfig, tokens: Artifact, tokenizer: Artifact, out: Attempt) -> Counters:
-    """Train on train/ of the tokens, validate on validation/; raises UserError, DataError or WorkerDiedError."""
+    """Train on train/ of the tokens, validate on validation/.
+
+    Raises UserError, DataError, WorkerDiedError, and StepTimeoutError where it makes no progress.
+    """
     job = make_job(cfg, tokens, tokenizer, out)
-    result_file(job.scratch).unlink(missing_ok=True)
-    shutil.rmtree(failure_folder(job.scratch), ignore_errors=True)
-    job_file = job.scratch / "job.json"
-    job_file.write_text(job.model_dump_json(indent=1))
     report = _Lines(out.path("logs/ranks.log"), out.progress)
     try:
-        status = run_group(
-            ["-m", "models.train", str(job_file)],
-            ranks=cfg.execution.ranks,
-            launcher=cfg.execution.launcher,
-            env={"OMP_NUM_THREADS": str(job.threads)},
-            on_line=report.take,
-        )
+        result = _train(job, report)
     finally:
         report.close()
-    result = _result(job, status, report)
     for name in TOKENIZER_FILES:
         shutil.copyfile(tokenizer.file(name).local(), out.path(name))
     return Counters(
@@ -149,36 +141,78 @@ def token_bytes(tokenizer_json: Path) -> np.ndarray[Any, np.dtype[np.int64]]:
     return table
 
 
-def _result(job: Job, status: int, report: "_Lines") -> dict[str, Any]:
-    """Return the measurements of a finished run; raises what explains one that is not finished.
+def _train(job: Job, report: "_Lines") -> dict[str, Any]:
+    """Run the group until it has a result, with a smaller micro-batch each time that memory is short; return it.
 
-    The result file, not the exit status, is the evidence: a rank may still abort on its way out when all is written.
+    Raises what explains a run without a result.  The result file, not the exit status, is the evidence: a rank may
+    still abort on its way out when all is written.
     """
-    if result_file(job.scratch).exists():
-        result: dict[str, Any] = json.loads(result_file(job.scratch).read_bytes())
-        return result
-    cause = first_cause(job.scratch)
-    if cause is None:
-        raise WorkerDiedError(f"pretrain: the process group ended with status {status}; {report.last()}")
-    raise cause.error()
+    while True:
+        status = _run(job, report)
+        if result_file(job.scratch).exists():
+            result: dict[str, Any] = json.loads(result_file(job.scratch).read_bytes())
+            return result
+        cause = first_cause(job.scratch)
+        if cause is None:
+            raise WorkerDiedError(f"pretrain: the process group ended with status {status}; {report.last()}")
+        if cause.kind != "memory":
+            raise cause.error()
+        job = _with_smaller_micro_batch(job, cause)
+
+
+def _run(job: Job, report: "_Lines") -> int:
+    """Run the group once and return its exit status; raises StepTimeoutError where it makes no progress."""
+    result_file(job.scratch).unlink(missing_ok=True)
+    shutil.rmtree(failure_folder(job.scratch), ignore_errors=True)
+    job_file = job.scratch / "job.json"
+    job_file.write_text(job.model_dump_json(indent=1), encoding="utf-8")
+    execution = job.execution
+    try:
+        return run_group(
+            ["-m", "models.train", str(job_file)],
+            ranks=execution.ranks,
+            launcher=execution.launcher,
+            env={"OMP_NUM_THREADS": str(job.threads)},
+            on_line=report.take,
+            timeout=execution.hang_seconds,
+        )
+    except StepTimeoutError as error:
+        raise StepTimeoutError(
+            f"pretrain: no progress for {execution.hang_seconds:g} s, so the ranks were ended; raise "
+            f"execution.hang_seconds if one step may take longer; {report.last()}"
+        ) from error
+
+
+def _with_smaller_micro_batch(job: Job, cause: Failure) -> Job:
+    """Return the job with half the micro-batch and the same batch; raises DataError if one sequence does not fit."""
+    batch, execution = job.training.batch, job.execution
+    micro = smaller_micro_batch(batch=batch, ranks=execution.ranks, micro_batch=execution.micro_batch)
+    if micro is None:
+        raise DataError(
+            f"pretrain: not even execution.micro_batch=1 fits into memory ({cause.message}); use a smaller model or "
+            "model.sequence_length, or a higher execution.zero_stage with more ranks"
+        )
+    log.warning("pretrain: %s; going on with execution.micro_batch=%d, batch=%d as before", cause.message, micro, batch)
+    return job.model_copy(update={"execution": execution.model_copy(update={"micro_batch": micro})})
 
 
 class _Lines:
     """What the ranks write: progress goes to the attempt, the rest to a log file, the last of it into errors."""
 
     def __init__(self, path: Path, progress: Callable[[int, int | None, str], None]) -> None:
-        self._stream, self._progress, self._tail = path.open("a"), progress, list[str]()
+        self._stream, self._progress, self._tail = path.open("a", encoding="utf-8"), progress, list[str]()
 
-    def take(self, line: str) -> None:
-        """Handle one line."""
+    def take(self, line: str) -> bool:
+        """Handle one line; tell whether it says that training goes on."""
         if line.startswith(PROGRESS):
             now = json.loads(line.removeprefix(PROGRESS))
             self._progress(now["done"], now["total"], "steps")
-            return
+            return True
         self._stream.write(line + "\n")
         self._stream.flush()
         self._tail = [*self._tail[1 - _LAST_LINES :], line]
         log.debug("%s", line)
+        return False
 
     def last(self) -> str:
         """Return the last lines."""

@@ -3,7 +3,15 @@
 import pytest
 from pydantic import ValidationError
 
-from models.config import ExecutionConfig, ModelConfig, ScheduleConfig, TrainingConfig, check_execution, plan_batch
+from models.config import (
+    ExecutionConfig,
+    ModelConfig,
+    ScheduleConfig,
+    TrainingConfig,
+    check_execution,
+    plan_batch,
+    smaller_micro_batch,
+)
 from models.schedule import learning_rate_fraction
 
 
@@ -39,6 +47,13 @@ def test_a_batch_that_does_not_divide_is_refused_with_the_numbers() -> None:
     with pytest.raises(ValueError, match="leaves 6 sequences a rank, which micro_batch=4 does not divide"):
         plan_batch(batch=12, ranks=2, micro_batch=4)
     assert plan_batch(batch=24, ranks=2, micro_batch=3) == (3, 4)
+
+
+@pytest.mark.parametrize(("micro_batch", "smaller"), [(None, 6), (6, 3), (3, 1), (1, None)])
+def test_a_micro_batch_that_does_not_fit_is_halved_to_what_divides(
+    micro_batch: int | None, smaller: int | None
+) -> None:
+    assert smaller_micro_batch(batch=24, ranks=2, micro_batch=micro_batch) == smaller
 
 
 def test_what_deepspeed_cannot_do_is_refused_before_it_starts() -> None:

@@ -16,8 +16,10 @@ import pytest
 from pydantic import ValidationError
 
 from infra.artifacts import Artifact, Attempt
-from infra.errors import DataError, UserError
+from infra.errors import DataError, StepTimeoutError, UserError
+from infra.launch import run_group
 from infra.manifests import Counters
+from models.job import Failure, Job, failure_folder
 from tasks.pretrain import PretrainConfig, pretrain
 from tests.tasks.token_corpus import Corpus, make_corpus
 
@@ -36,6 +38,7 @@ BASE: dict[str, Any] = {
 
 SUPERVISOR = """
 import pickle, sys
+from models.job import Failure, Job, failure_folder
 from tasks.pretrain import pretrain
 cfg, tokens, tokenizer, out = pickle.load(open(sys.argv[1], "rb"))
 pretrain.fn(cfg, tokens, tokenizer, out)
@@ -170,6 +173,20 @@ def test_two_ranks_under_zero_follow_the_curve_of_one_and_resume_exactly(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("optimizer", "stage"), [("muon", 0), ("adamw", 2)])
+def test_two_ranks_that_accumulate_gradients_follow_the_curve_of_one(
+    corpus: Corpus, tmp_path: Path, optimizer: str, stage: int
+) -> None:
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    moved: dict[str, Any] = {"optimizer": {"kind": optimizer, "learning_rate": 0.01}}
+    train(config(**moved), corpus, alone)
+    train(config(**moved, execution={"ranks": 2, "zero_stage": stage, "micro_batch": 2}), corpus, shared)
+    for name in ("loss", "validation_loss", "gradient_norm"):
+        mine = [row[name] for row in curve(shared) if name in row]
+        assert mine == pytest.approx([row[name] for row in curve(alone) if name in row], abs=1e-3), name
+
+
+@pytest.mark.slow
 def test_bf16_weights_under_zero_resume_exactly(corpus: Corpus, tmp_path: Path) -> None:
     cfg = config(precision="bf16", execution={"zero_stage": 1})
     out = tmp_path / "bf16"
@@ -187,6 +204,71 @@ def test_a_run_that_diverges_is_given_up_with_a_reason(corpus: Corpus, tmp_path:
     cfg = config(optimizer={"kind": "adamw", "learning_rate": 1e30}, max_bad_steps=3, execution={"zero_stage": stage})
     with pytest.raises(DataError, match="non-finite loss or gradient, more than max_bad_steps=3"):
         train(cfg, corpus, tmp_path / "out")
+
+
+def out_of_memory(argv: list[str]) -> int:
+    """Be a group whose ranks find no memory, as far as its supervisor sees."""
+    job = Job.model_validate_json(Path(argv[-1]).read_bytes())
+    failure_folder(job.scratch).mkdir()
+    failure = Failure(kind="memory", rank=0, message="out of memory: tried to allocate 9 GiB")
+    (failure_folder(job.scratch) / "rank-00000.json").write_text(failure.model_dump_json())
+    return 1
+
+
+@pytest.mark.slow
+def test_out_of_memory_goes_on_with_half_the_micro_batch_and_the_same_curve(
+    corpus: Corpus,
+    tmp_path: Path,
+    one_rank: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first = tmp_path / "first"
+    train(config(), corpus, first)
+    again = go_on(first)  # from a checkpoint that was made with the whole micro-batch
+    calls = []
+
+    def failing_once(argv: list[str], **kwargs: Any) -> int:
+        calls.append(argv)
+        return out_of_memory(argv) if len(calls) == 1 else run_group(argv, **kwargs)
+
+    monkeypatch.setattr("tasks.pretrain.run_group", failing_once)
+    counters = train(config(), corpus, again)
+    assert "resumed after step 12" in (again / "logs" / "ranks.log").read_text()
+    assert len(calls) == 2
+    assert counters.metrics["micro_batch"] == 4
+    assert [r.message for r in caplog.records if r.levelname == "WARNING"] == [
+        "pretrain: out of memory: tried to allocate 9 GiB; going on with execution.micro_batch=4, batch=8 as before"
+    ]
+    losses = [row["loss"] for row in curve(again)]
+    assert losses == pytest.approx([row["loss"] for row in one_rank], abs=1e-3)
+
+
+def test_memory_too_small_for_one_sequence_is_an_error(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def failing(argv: list[str], **_: Any) -> int:
+        tried.append(Job.model_validate_json(Path(argv[-1]).read_bytes()).execution.micro_batch)
+        return out_of_memory(argv)
+
+    monkeypatch.setattr("tasks.pretrain.run_group", failing)
+    with pytest.raises(DataError, match=r"not even execution\.micro_batch=1 fits into memory \(out of memory: tried"):
+        train(config(), corpus, tmp_path / "out")
+    assert tried == [None, 4, 2, 1]
+
+
+def test_a_training_that_makes_no_progress_is_ended_and_names_the_limit(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sleeping(argv: list[str], **kwargs: Any) -> int:
+        return run_group(["-c", "import time; print('asleep', flush=True); time.sleep(300)", *argv], **kwargs)
+
+    monkeypatch.setattr("tasks.pretrain.run_group", sleeping)
+    with pytest.raises(StepTimeoutError, match=r"no progress for 1\.5 s.*execution\.hang_seconds.*asleep"):
+        train(config(execution={"hang_seconds": 1.5}), corpus, tmp_path / "out")
+    assert not processes_of(tmp_path / "out.scratch")
 
 
 def test_too_little_text_is_a_mistake_of_the_user_with_the_numbers(tmp_path: Path) -> None:
