@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -206,13 +207,23 @@ def _json_line(line: bytes, number: int, offset: int, records: _Records) -> None
 def _parquet(file: "File", records: _Records) -> None:
     number = 0
     try:
-        with pq.ParquetFile(file.local()) as parquet:
-            for batch in parquet.iter_batches(_BATCH_ROWS):
-                for record in batch.to_pylist():
-                    records.add(record, number, number, f"row {number}")
-                    number += 1
+        for batch in _batches(file.local()):
+            for record in batch.to_pylist():
+                records.add(record, number, number, f"row {number}")
+                number += 1
+    except DamageError as error:
+        records.bad("damaged_file", str(error), number, f"after {number} rows")
+
+
+def _batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a Parquet file in batches; raises DamageError where its bytes are at fault, not the disk."""
+    try:
+        with pq.ParquetFile(path) as parquet:
+            yield from parquet.iter_batches(_BATCH_ROWS)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        records.bad("damaged_file", f"{type(error).__name__}: {error}", number, f"after {number} rows")
+        if isinstance(error, OSError) and error.errno is not None:  # the system's; what pyarrow cannot parse has none
+            raise
+        raise DamageError(f"{type(error).__name__}: {error}") from error
 
 
 def _csv(source: FilesSource, file: "File", records: _Records) -> None:

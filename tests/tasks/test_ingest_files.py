@@ -251,6 +251,36 @@ def test_a_damaged_parquet_file_is_one_entry(tmp_path: Path) -> None:
         assert [row["error"].split(":")[0] for row in found.quarantine] == ["damaged_file"]
 
 
+def test_an_outage_of_the_storage_is_no_damage_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_bytes(_parquet(RECORDS))
+
+    def outage(*_: object) -> Path:
+        raise OSError("Please reduce your request rate.")  # what s3fs makes of a 503: an error without a number
+
+    monkeypatch.setattr(File, "local", outage)
+    with pytest.raises(OSError, match="reduce your request rate"):
+        read(path, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.txt"])
+def test_a_connection_lost_while_reading_is_no_damage_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    class Lost(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell():
+                raise OSError("connection lost")
+            return super().read(size)
+
+    path = tmp_path / name
+    data = _csv(RECORDS * 50) if name == "a.csv" else jsonl(RECORDS * 50)
+    path.write_bytes(data)
+    monkeypatch.setattr(File, "open", lambda file: Lost(data))
+    with pytest.raises(OSError, match="connection lost"):
+        read(path, tmp_path)
+
+
 def test_csv_with_odd_rows(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(
