@@ -111,6 +111,9 @@ ROW_GROUP_BYTES: Final = 32 * 1024 * 1024
 ROW_GROUP_ROWS: Final = 10_000
 """Rows in a row group at most."""
 
+MAX_NESTING: Final = 100
+"""Levels of metadata at most: far below what Python's stack holds, so that its depth decides nothing."""
+
 
 def document_id(url: str, text: str) -> str:
     """Identify a document by where it is from and what it says.
@@ -130,21 +133,26 @@ def storable(text: str) -> str:
 
 
 def metadata_json(values: Mapping[str, Any]) -> str:
-    """Serialise metadata as one canonical JSON object: sorted keys, no spaces, dates and bytes as strings."""
+    """Serialise metadata as one canonical JSON object: sorted keys, no spaces, dates and bytes as strings.
+
+    Raises ValueError where values are nested more than `MAX_NESTING` deep or have no text.
+    """
     plain = {str(key): _plain(value) for key, value in values.items()}
     return storable(json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":")))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, depth: int = 1) -> Any:
     """JSON's own types for a value of any file format; what JSON cannot say becomes its string."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping | list | tuple) and depth >= MAX_NESTING:
+        raise ValueError(f"values are nested more than {MAX_NESTING} deep")
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_plain(item, depth + 1) for item in value]
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     if hasattr(value, "isoformat"):

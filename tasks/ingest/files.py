@@ -105,9 +105,9 @@ class _Records:
         elif not text:
             self.writer.drop("empty_body", url, self.file.path, offset)
         else:
-            self._keep(record, text, url, offset)
+            self._keep(record, text, url, offset, place)
 
-    def _keep(self, record: Mapping[str, Any], text: str | bytes, url: str, offset: int) -> None:
+    def _keep(self, record: Mapping[str, Any], text: str | bytes, url: str, offset: int, place: str) -> None:
         source = self.source
         body = storable(text).encode() if isinstance(text, str) else text
         if len(body) > source.max_record_bytes:
@@ -118,6 +118,11 @@ class _Records:
         if day is not None:
             used.add(source.date_field)
         licence = record.get(source.licence_field) if source.licence_field else None
+        try:
+            metadata = metadata_json({str(k): v for k, v in record.items() if k not in used and v is not None})
+        except ValueError as error:
+            self.unreadable(error, offset, place, url)
+            return
         self.writer.keep(
             {
                 "url": url,
@@ -128,11 +133,15 @@ class _Records:
                 "body": body,
                 "date": day,
                 "licence": storable(str(licence)) if licence else source.licence,
-                "metadata": metadata_json({str(k): v for k, v in record.items() if k not in used and v is not None}),
+                "metadata": metadata,
                 "file": self.file.path,
                 "offset": offset,
             }
         )
+
+    def unreadable(self, error: Exception, offset: int, place: str, url: str = "") -> None:
+        """Quarantine a record that was parsed and yet has values that cannot be handled."""
+        self.bad("unreadable_record", f"{type(error).__name__}: {error}", offset, place, url)
 
     def bad(self, reason: str, message: str, offset: int, place: str, url: str = "") -> None:
         """Quarantine a record."""
@@ -208,8 +217,11 @@ def _parquet(file: "File", records: _Records) -> None:
     number = 0
     try:
         for batch in _batches(file.local()):
-            for record in batch.to_pylist():
-                records.add(record, number, number, f"row {number}")
+            for record in _dictionaries(batch):
+                if isinstance(record, Exception):
+                    records.unreadable(record, number, f"row {number}")
+                else:
+                    records.add(record, number, number, f"row {number}")
                 number += 1
     except DamageError as error:
         records.bad("damaged_file", str(error), number, f"after {number} rows")
@@ -224,6 +236,19 @@ def _batches(path: Path) -> Iterator[pa.RecordBatch]:
         if isinstance(error, OSError) and error.errno is not None:  # the system's; what pyarrow cannot parse has none
             raise
         raise DamageError(f"{type(error).__name__}: {error}") from error
+
+
+def _dictionaries(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | Exception]:
+    """Yield rows as dictionaries, or the error where a value has none in Python (a date after the year 9999)."""
+    try:
+        yield from batch.to_pylist()
+        return
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        if batch.num_rows == 1:
+            yield error
+            return
+    for i in range(batch.num_rows):
+        yield from _dictionaries(batch.slice(i, 1))
 
 
 def _csv(source: FilesSource, file: "File", records: _Records) -> None:

@@ -24,7 +24,7 @@ class IngestConfig(StepConfig):
     """The band of dropped and quarantined shares outside of which the run fails."""
 
 
-@step("ingest", version=1, shards={"files": ""}, named=True)
+@step("ingest", version=2, shards={"files": ""}, named=True)
 def ingest(cfg: IngestConfig, files: "File", out: "Attempt") -> Counters:
     """Read one raw file; pages/ get its pages in order, quarantine/ and dropped/ one row for everything else.
 

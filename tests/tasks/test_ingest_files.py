@@ -281,6 +281,40 @@ def test_a_connection_lost_while_reading_is_no_damage_of_a_file(
         read(path, tmp_path)
 
 
+def test_a_record_nested_too_deep_is_quarantined_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    deep = [b'{"text": "t", "x": ' + b"[" * depth + b"]" * depth + b"}" for depth in (99, 100, 900)]
+    path.write_bytes(b"\n".join([*deep, b'{"text": "after"}']))
+    found = read(path, tmp_path)
+    assert [row["body"] for row in found.pages] == [b"t", b"after"]
+    assert found.counters.errors == {"unreadable_record": 2}
+    assert found.quarantine[0]["error"].endswith("nested more than 100 deep (line 2)")
+
+
+def test_a_parquet_value_that_python_cannot_hold_costs_only_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    seconds = [0, 2**40, 1_700_000_000] * 50
+    columns = {
+        "text": pa.array([f"{i}" for i in range(150)]),
+        "day": pa.array([1000 * second for second in seconds], pa.timestamp("ms")),
+    }
+    pq.write_table(pa.table(columns), path)
+    found = read(path, tmp_path)
+    assert [int(row["body"]) for row in found.pages] == [i for i in range(150) if i % 3 != 1]
+    assert [row["offset"] for row in found.quarantine] == list(range(1, 150, 3))
+    assert found.counters.errors == {"unreadable_record": 50}
+
+
+def test_a_parquet_text_that_is_not_utf8_costs_only_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    raw = pa.array([b"one", b"\xff\xfe", b"three"], pa.binary())
+    text = pa.Array.from_buffers(pa.string(), 3, raw.buffers())
+    pq.write_table(pa.table({"text": text}), path)
+    found = read(path, tmp_path)
+    assert [row["body"] for row in found.pages] == [b"one", b"three"]
+    assert found.counters.errors == {"unreadable_record": 1}
+
+
 def test_csv_with_odd_rows(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(
