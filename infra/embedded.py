@@ -9,7 +9,6 @@ import atexit
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from infra.errors import MillraceError
+from infra.launch import free_port
 from infra.settings import Settings
 
 START_SECONDS = 120.0
@@ -63,7 +63,7 @@ class EmbeddedServer:
             return None
         log = Path(os.environ["PREFECT_HOME"]) / "server.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        port = _free_port()
+        port = free_port()
         server = cls(log, port, _launch(port, log))
         atexit.register(server.stop)  # after Prefect has sent its last events, which it does when threading ends
         return server
@@ -76,7 +76,7 @@ class EmbeddedServer:
         while not _answers(url):
             if self.process.poll() is not None and tries < _TRIES:  # the port was taken meanwhile
                 tries += 1
-                self.port = _free_port()
+                self.port = free_port()
                 url = f"http://127.0.0.1:{self.port}/api"
                 self.process = _launch(self.port, self.log)
             elif self.process.poll() is not None or time.monotonic() > end:
@@ -93,12 +93,6 @@ class EmbeddedServer:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _launch(port: int, log: Path) -> subprocess.Popen[bytes]:

@@ -34,11 +34,6 @@ _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 3.0
 
 
-def usable_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-
-
 def run_group(
     argv: Sequence[str],
     *,
@@ -54,8 +49,8 @@ def run_group(
     Every line that any of them writes goes to `on_line`.  Raises StepTimeoutError after `timeout` seconds, counted anew
     from each line for which `on_line` returns True.  However the call ends, no process of the group is left.
     """
-    with free_port() as port:
-        command = _command(argv, ranks=ranks, launcher=launcher, port=port)
+    port = free_port()
+    command = _command(argv, ranks=ranks, launcher=launcher, port=port)
     begin = time.monotonic()
     process = subprocess.Popen(
         command,
@@ -145,13 +140,11 @@ def _stat(pid: int) -> _Stat | None:
         return None
 
 
-@contextlib.contextmanager
-def free_port() -> Iterator[int]:
-    """Yield a TCP port of the loopback interface that was free a moment ago."""
+def free_port() -> int:
+    """Return a TCP port of the loopback interface that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    yield port
+        return int(probe.getsockname()[1])
 
 
 def _command(argv: Sequence[str], *, ranks: int, launcher: Launcher, port: int) -> list[str]:

@@ -11,7 +11,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from infra.errors import UserError
 
 
-def _cores() -> int:
+def usable_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
@@ -32,7 +33,7 @@ class Settings(BaseSettings):
     """Local folder for scratch files, the cache of fetched files and Prefect's own database."""
     runner: Literal["processes"] = "processes"
     """How groups of shards are run: in processes of this machine."""
-    workers: int = Field(default_factory=_cores, ge=1)
+    workers: int = Field(default_factory=usable_cores, ge=1)
     """Worker processes at once; the number of usable cores by default."""
     group_tasks: int = Field(default=200, ge=1)
     """Most Prefect task runs that one sharded step is cut into."""

@@ -189,8 +189,3 @@ def rotate(x_BTHK: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
     cos, sin = rope
     first, second = x_BTHK.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Return the number of distinct parameters; a tied matrix counts once."""
-    return sum(p.numel() for p in model.parameters())

@@ -22,8 +22,9 @@ from pydantic import model_validator
 from infra.artifacts import Artifact, Attempt
 from infra.canonical import digest_of
 from infra.errors import DataError, StepTimeoutError, UserError, WorkerDiedError
-from infra.launch import run_group, usable_cores
+from infra.launch import run_group
 from infra.manifests import Counters
+from infra.settings import usable_cores
 from infra.steps import Execution, StepConfig, step
 from models.config import ExecutionConfig, TrainingConfig, check_execution, smaller_micro_batch
 from models.data import TrainingOrder
