@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from infra.errors import UserError
 from tasks.charsets import detect_charset
 from tasks.documents import metadata_json, storable
+from tasks.ingest import verified
 from tasks.ingest.sources import FilesSource, format_of
 from tasks.ingest.streams import DamageError, Decoded, DecodedFile
 
@@ -48,7 +49,7 @@ def read_file(source: FilesSource, file: "File", writer: "PageWriter") -> None:
 def _whole(source: FilesSource, file: "File", writer: "PageWriter", kind: str) -> None:
     """Write a file that is one document, its bytes as they are."""
     url = f"{source.name}/{file.path}"
-    with file.open() as stream:
+    with verified.opened(file) as stream:
         decoded = Decoded(stream)
         while decoded.fill(len(decoded.buffer) + 1) and len(decoded.buffer) <= source.max_record_bytes:
             pass
@@ -176,7 +177,7 @@ def _iso(value: Any) -> str | None:
 
 
 def _jsonl(source: FilesSource, file: "File", records: _Records) -> None:
-    with file.open() as stream:
+    with verified.opened(file) as stream:
         decoded = Decoded(stream)
         number = -1
         while True:
@@ -215,16 +216,17 @@ def _json_line(line: bytes, number: int, offset: int, records: _Records) -> None
 
 def _parquet(file: "File", records: _Records) -> None:
     number = 0
-    try:
-        for batch in _batches(file.local()):
-            for record in _dictionaries(batch):
-                if isinstance(record, Exception):
-                    records.unreadable(record, number, f"row {number}")
-                else:
-                    records.add(record, number, number, f"row {number}")
-                number += 1
-    except DamageError as error:
-        records.bad("damaged_file", str(error), number, f"after {number} rows")
+    with verified.local(file) as path:
+        try:
+            for batch in _batches(path):
+                for record in _dictionaries(batch):
+                    if isinstance(record, Exception):
+                        records.unreadable(record, number, f"row {number}")
+                    else:
+                        records.add(record, number, number, f"row {number}")
+                    number += 1
+        except DamageError as error:
+            records.bad("damaged_file", str(error), number, f"after {number} rows")
 
 
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:
@@ -254,7 +256,7 @@ def _dictionaries(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | Exception]
 def _csv(source: FilesSource, file: "File", records: _Records) -> None:
     tab = file.path.lower().removesuffix(".gz").removesuffix(".zst").endswith(".tsv")
     csv.field_size_limit(source.max_record_bytes)
-    with file.open() as stream:
+    with verified.opened(file) as stream:
         decoded = Decoded(stream)
         decoded.fill(_SAMPLE)
         encoding = source.encoding or _encoding(bytes(decoded.buffer[:_SAMPLE]))

@@ -29,7 +29,8 @@ def ingest(cfg: IngestConfig, files: "File", out: "Attempt") -> Counters:
     """Read one raw file; pages/ get its pages in order, quarantine/ and dropped/ one row for everything else.
 
     Of a crawl there is also places/, which says where each record lies in the WARC file and when it was fetched: pages/
-    do not depend on that.  Raises UserError where the text field is in no record of the file.
+    do not depend on that.  Raises UserError where the text field is in no record of the file, and DataError where a
+    user's file is not, or not any more, what was fingerprinted.
     """
     from tasks.ingest.pages import PageWriter
 

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from urllib.parse import urlsplit
 
 from tasks.documents import PLACES, ParquetShard, metadata_json, storable
-from tasks.ingest import http
+from tasks.ingest import http, verified
 from tasks.ingest.archive import Broken, Record, records
 from tasks.ingest.media import kind_of
 from tasks.ingest.sources import CrawlPages, WarcSource
@@ -31,7 +31,7 @@ def read_archive(source: WarcSource | CrawlPages, file: "File", writer: "PageWri
     the archive's own description are none.
     """
     empty, end = True, 0
-    with file.open() as stream, _places(source, out) as places:
+    with _opened(source, file) as stream, _places(source, out) as places:
         for record in records(stream, source.max_page_bytes + _HTTP_HEADERS):
             empty = False
             if isinstance(record, Broken):
@@ -59,6 +59,11 @@ def read_archive(source: WarcSource | CrawlPages, file: "File", writer: "PageWri
         )
     if empty:
         writer.quarantine("empty_file", "the archive holds no record", "", file.path, 0)
+
+
+def _opened(source: WarcSource | CrawlPages, file: "File") -> AbstractContextManager[BinaryIO]:
+    """Open an archive: those of a crawl are files of an artifact, which never change."""
+    return file.open() if isinstance(source, CrawlPages) else verified.opened(file)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -15,12 +16,12 @@ import pytest
 import zstandard
 
 from infra.artifacts import Attempt
-from infra.errors import UserError
+from infra.errors import DataError, UserError
 from infra.manifests import Counters, File
 from tasks.documents import iter_rows
 from tasks.extract import ExtractConfig, extract
 from tasks.ingest import FilesSource, IngestConfig, WarcSource, expand_paths, ingest
-from tests.tasks.raw_archives import page
+from tests.tasks.raw_archives import member, page, response
 
 TEXTS = [
     "The wheel turns.\nThe stone grinds.\n",
@@ -245,7 +246,8 @@ def test_a_damaged_parquet_file_is_one_entry(tmp_path: Path) -> None:
     for i, bad in enumerate([b"", b"PAR1", data[:-20], data[:40] + b"\0" * 60 + data[100:]]):
         path.write_bytes(bad)
         out = Attempt.at(tmp_path / f"out{i}")
-        file = File(path="a.parquet", location="a.parquet", bytes=len(bad), sha256="0" * 64, root=str(tmp_path))
+        sha256 = hashlib.sha256(bad).hexdigest()
+        file = File(path="a.parquet", location="a.parquet", bytes=len(bad), sha256=sha256, root=str(tmp_path))
         source = FilesSource(kind="files", name="mill", paths=["x"])
         found = Result(ingest.fn(IngestConfig(source=source), file, out), out)
         assert [row["error"].split(":")[0] for row in found.quarantine] == ["damaged_file"]
@@ -313,6 +315,30 @@ def test_a_parquet_text_that_is_not_utf8_costs_only_its_row(tmp_path: Path) -> N
     found = read(path, tmp_path)
     assert [row["body"] for row in found.pages] == [b"one", b"three"]
     assert found.counters.errors == {"unreadable_record": 1}
+
+
+@pytest.mark.parametrize("name", [*FORMS, "a.txt", "a.warc.gz"])
+@pytest.mark.parametrize("change", ["grown", "shrunk", "rewritten"])
+def test_a_file_that_changed_since_its_fingerprint_is_named(tmp_path: Path, name: str, change: str) -> None:
+    archive = b"".join(member(response(row["link"], page(row["words"]))) for row in RECORDS)
+    others = {"a.warc.gz": archive, "a.txt": jsonl(RECORDS)}
+    path = tmp_path / name
+    path.write_bytes(others[name] if name in others else FORMS[name]())
+    fingerprinted = File.of(path)
+    data = path.read_bytes()
+    path.write_bytes({"grown": data + data, "shrunk": data[:-9], "rewritten": data[::-1]}[change])
+    kind = {"kind": "warc"} if name == "a.warc.gz" else {"kind": "files"}
+    config = IngestConfig.model_validate({"source": {**kind, "name": "mill", "paths": [str(path)]}})
+    with pytest.raises(DataError, match=rf"{path}: changed while it was read; run again"):
+        ingest.fn(config, fingerprinted, Attempt.at(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(("limit", "reason"), [(9, "too_large"), (10_000, None)])
+def test_what_a_reader_leaves_unread_is_part_of_the_fingerprint(tmp_path: Path, limit: int, reason: str | None) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"x" * 5_000)
+    found = read(path, tmp_path, max_record_bytes=limit)
+    assert found.counters.dropped == ({reason: 1} if reason else {})
 
 
 def test_csv_with_odd_rows(tmp_path: Path) -> None:

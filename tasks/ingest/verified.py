@@ -1,0 +1,56 @@
+"""Raw files as they were fingerprinted: what is read is hashed, and bytes that changed meanwhile are an error."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
+
+from infra.canonical import sha256_file
+from infra.errors import DataError
+
+if TYPE_CHECKING:
+    from infra.manifests import File
+
+_CHUNK: Final = 1024 * 1024
+
+
+@contextmanager
+def opened(file: "File") -> Iterator[BinaryIO]:
+    """Open a file of a user; raises DataError at the end if its bytes are not those that its sha256 was taken of."""
+    with file.open() as stream:
+        hashed = _Hashed(stream)
+        yield cast(BinaryIO, hashed)
+        while hashed.size <= file.bytes and hashed.read(_CHUNK):
+            pass  # what the reader left; a file that still grows is not followed
+        if (hashed.size, hashed.sha.hexdigest()) != (file.bytes, file.sha256):
+            raise _changed(file)
+
+
+@contextmanager
+def local(file: "File") -> Iterator[Path]:
+    """Give a file of a user as a local path; raises DataError at the end if its bytes changed since its sha256."""
+    path = file.local()
+    yield path
+    if path.stat().st_size != file.bytes or sha256_file(path) != file.sha256:
+        raise _changed(file)
+
+
+def _changed(file: "File") -> DataError:
+    return DataError(f"{file.uri}: changed while it was read; run again")
+
+
+class _Hashed:
+    """A stream that is read once, from its beginning, and hashed on the way."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.sha = hashlib.sha256()
+        self.size = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read at most `size` bytes."""
+        data = self._stream.read(size)
+        self.sha.update(data)
+        self.size += len(data)
+        return data
