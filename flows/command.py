@@ -1,12 +1,12 @@
 """The `millrace` command. Nothing here does work of its own: it reads arguments, calls the flows, prints answers."""
 
 import json
-import logging
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 from infra.artifacts import Artifact, ArtifactStore
 from infra.embedded import EmbeddedServer, leave_within, prepare_environment
 from infra.errors import MillraceError, UserError
+from infra.retries import patiently
 from infra.settings import settings
 
 _EXIT_SECONDS = 15.0
@@ -50,7 +51,10 @@ ArtifactArgument = Annotated[
 
 
 def _store() -> ArtifactStore:
-    return ArtifactStore(settings().storage)
+    """Return the store for reading; raises UserError if it cannot be reached. One that is not there yet is empty."""
+    store = ArtifactStore(settings().storage)
+    patiently(store.storage.check_readable)
+    return store
 
 
 def _print_json(value: Any) -> None:
@@ -87,8 +91,8 @@ def run(
     configure_logging(verbose)
     loaded = load_recipe(recipe, sets=sets, inputs=inputs)
     options = Options(from_step, until, tuple(force or ()))
-    store = _store()
-    store.storage.check()
+    store = ArtifactStore(settings().storage)
+    patiently(store.storage.check)
     make_plan(loaded, store, options)  # what is wrong is said before anything is started
     prepare_environment(settings(), quiet=not verbose)
     server = EmbeddedServer.start(settings())
@@ -102,7 +106,10 @@ def run(
         try:
             summary = _flow(loaded, options, server)
         except BaseException:
-            sys.stderr.write(f"to go on from where it stopped: {resume_command.get()}\n")
+            if as_json and watching.summary is not None:
+                _print_json(watching.summary)
+            again += [part for step in force or [] if step not in watching.built for part in ("--force", step)]
+            sys.stderr.write(f"to go on from where it stopped: {shlex.join(again)}\n")
             raise
     if as_json:
         _print_json(summary)
@@ -155,13 +162,15 @@ def plan(
     loaded = load_recipe(recipe, sets=sets, inputs=inputs)
     store = _store()
     planner = make_plan(loaded, store, Options(from_step, until, tuple(force or ())))
+    skipped = planner.options.after_until
     steps: list[dict[str, Any]] = []
     for record in planner.records:
         seconds, cost = planner.estimates.get(record.step, (None, None))
         steps.append(
             {
                 "step": record.step,
-                "state": "cached" if record.state == "cached" else "run",
+                "state": "cached" if record.state == "cached" else "skip" if skipped(record.step) else "run",
+                "source": record.label or None,
                 "why": record.why,
                 "digest": record.artifact.digest if record.artifact else None,
                 "shards": record.shards or None,
@@ -194,6 +203,8 @@ def list_artifacts(
             f"{step}: no artifact of such a step in {store.root}; it has {', '.join(store.steps()) or 'none'}"
         )
     entries = [_brief(a) for a in store.published(step)]
+    if not entries:
+        sys.stderr.write(f"nothing is published in {store.root}\n")
     if as_json:
         _print_json(entries)
         return
@@ -250,7 +261,8 @@ def show(artifact: ArtifactArgument, as_json: JsonOption = False) -> None:
     _print(f"{'uri':<18}{found.uri}")
     _print(f"{'params':<18}{json.dumps(manifest['params'])}")
     for entry in manifest["inputs"]:
-        _print(f"{'input':<18}{entry['role']}  {(entry['digest'] or entry['content'])[:12]}  {entry['uri'] or ''}")
+        where = entry["uri"] or ", ".join(entry["origins"])
+        _print(f"{'input':<18}{entry['role']}  {(entry['digest'] or entry['content'])[:12]}  {where}")
     counters = manifest["counters"]
     _print(f"{'documents':<18}{counters['documents_in']:,} in, {counters['documents_out']:,} out, "
            f"{counters['quarantined']:,} quarantined")  # fmt: skip
@@ -270,10 +282,11 @@ def lineage(artifact: ArtifactArgument, as_json: JsonOption = False) -> None:
         nodes.append({**_brief(current), "depth": depth, "inputs": []})
         mine = nodes[-1]["inputs"]
         for entry in current.manifest.inputs:
-            mine.append({"role": entry.role, "digest": entry.digest, "uri": entry.uri})
-            parent = _parent(store, entry.uri, entry.digest)
-            if parent is not None and parent.digest not in {n["digest"] for n in nodes}:
-                walk(parent, depth + 1)
+            for uri in entry.origins or ([entry.uri] if entry.uri else []):
+                parent = _parent(store, uri)
+                mine.append({"role": entry.role, "digest": parent.digest if parent else None, "uri": uri})
+                if parent is not None and parent.digest not in {n["digest"] for n in nodes}:
+                    walk(parent, depth + 1)
 
     walk(_find(artifact), 0)
     if as_json:
@@ -282,14 +295,14 @@ def lineage(artifact: ArtifactArgument, as_json: JsonOption = False) -> None:
     for node in nodes:
         _print(f"{'  ' * node['depth']}{node['step']} {node['digest'][:12]}  {node['bytes']:,} bytes")
         for entry in node["inputs"]:
-            if _parent(store, entry["uri"], entry["digest"]) is None:
-                _print(f"{'  ' * (node['depth'] + 1)}{entry['role']}: {entry['uri'] or 'files'}")
+            if entry["digest"] is None:
+                _print(f"{'  ' * (node['depth'] + 1)}{entry['role']}: {entry['uri']}")
 
 
-def _parent(store: ArtifactStore, uri: str | None, digest: str | None) -> Artifact | None:
-    if not uri or not digest or "/artifacts/" not in uri:
-        return None
-    return store.get(uri.rstrip("/").split("/")[-2], digest)
+def _parent(store: ArtifactStore, uri: str) -> Artifact | None:
+    """Return the artifact that lies at `uri`, None where it is a file of the user's."""
+    *_, folder, step, digest = f"//{uri.rstrip('/')}".split("/")
+    return store.get(step, digest) if folder == "artifacts" else None
 
 
 @app.command()
@@ -359,9 +372,15 @@ def up() -> None:
 
 def main() -> None:
     """Run the command; exit with 0 done, 2 user error (one clear line), 1 anything else."""
+    signal.signal(signal.SIGTERM, _interrupt)
     status = _guarded(lambda: app(args=sys.argv[1:] or ["--help"], standalone_mode=False))
     leave_within(_EXIT_SECONDS, status)
     sys.exit(status)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Take SIGTERM for Ctrl-C: the run says where it stopped, and all of its processes end with it."""
+    raise KeyboardInterrupt
 
 
 def _guarded(body: Callable[[], Any]) -> int:
@@ -386,18 +405,21 @@ def _guarded(body: Callable[[], Any]) -> int:
         return 1
     except Exception as exc:
         _complain(f"{type(exc).__name__}: {exc}")
-        trace = settings().workspace / "traceback.log"
-        trace.parent.mkdir(parents=True, exist_ok=True)
-        _write_traceback(trace, exc)
-        sys.stderr.write(f"the traceback is in {trace}\n")
-        logging.getLogger(__name__).debug("unexpected", exc_info=True)
+        _keep_traceback(exc)
         return 1
 
 
-def _write_traceback(path: Path, exc: BaseException) -> None:
+def _keep_traceback(exc: BaseException) -> None:
     import traceback
 
-    path.write_text("".join(traceback.format_exception(exc)))
+    path = settings().workspace / "traceback.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(traceback.format_exception(exc)))
+    except OSError as error:  # a full disk may be what it is all about
+        sys.stderr.write(f"the traceback could not be written to {path}: {error.strerror}\n")
+    else:
+        sys.stderr.write(f"the traceback is in {path}\n")
 
 
 def _complain(text: str) -> None:

@@ -6,7 +6,7 @@ Everything goes to stderr; stdout belongs to `--json` and to what a command was 
 import logging
 import sys
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -24,6 +24,8 @@ class ConsoleObserver:
         self.console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
+        self.built: set[str] = set()
+        self.summary: dict[str, Any] | None = None
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
@@ -62,17 +64,25 @@ class ConsoleObserver:
             self._bars.remove_task(self._tasks.pop(record.step))
         if record.state == "pending":
             return
+        if record.state == "ran":
+            self.built.add(record.step)
         parts = [f"{record.step:<10}", f"[{_STYLE[record.state]}]{record.state:<7}[/]", f"{record.seconds:7.1f} s"]
         if record.artifact is not None:
             counters = record.artifact.counters
             parts.append(record.artifact.digest[:12])
             if counters.documents_in:
                 parts.append(f"{counters.documents_in:,} -> {counters.documents_out:,} documents")
+        if record.label:
+            parts.append(record.label)
         if record.shards > 1:
             parts.append(f"{record.shards} shards, {record.shards_cached} of them cached")
         if record.state == "ran" and record.why:
             parts.append(f"[dim]({record.why[:120].replace('[', '(').replace(']', ')')})[/]")
         self.console.print("  ".join(parts))
+
+    def ended(self, summary: dict[str, Any]) -> None:
+        """Keep the summary for whoever asked for it."""
+        self.summary = summary
 
 
 def configure_logging(verbose: bool) -> None:

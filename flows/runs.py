@@ -18,14 +18,20 @@ from flows.recipe import Recipe
 from flows.train_from_scratch import all_steps
 from infra.artifacts import Artifact, ArtifactStore
 from infra.execution import Options, Progress, StepRecord, StepRunner
+from infra.manifests import Counters
 from infra.planning import Planner
 from infra.processes import Workers
+from infra.retries import patiently
 from infra.settings import settings
 from infra.steps import executing
 
 log = logging.getLogger(__name__)
 
-_FUNNEL = ("crawl", "ingest", "extract", "annotate", "select", "dedup", "split")
+STEPS = (
+    "crawl", "ingest", "extract", "annotate", "select", "dedup", "split", "tokenizer", "tokens", "pretrain", "evaluate",
+)  # fmt: skip
+"""All steps in the order in which data flows (flows/train_from_scratch.py)."""
+_FUNNEL = STEPS[: STEPS.index("tokenizer")]
 
 
 class Observer(Protocol):
@@ -40,6 +46,9 @@ class Observer(Protocol):
     def finished(self, record: StepRecord) -> None:
         """A step has ended, well or not."""
 
+    def ended(self, summary: dict[str, Any]) -> None:
+        """The run has ended, well or not."""
+
 
 class LogObserver:
     """Writes one log line a step; the observer of runs that nobody watches at a terminal."""
@@ -53,6 +62,10 @@ class LogObserver:
     def finished(self, record: StepRecord) -> None:
         """Log what became of the step."""
         log.info("%s: %s in %.1f s (%s)", record.step, record.state, record.seconds, record.why)
+
+    def ended(self, summary: dict[str, Any]) -> None:
+        """Log where the report is."""
+        log.info("run %s: %s; report: %s", summary["run_id"], summary["status"], summary["report"])
 
 
 observer: ContextVar[Observer] = ContextVar("millrace_observer", default=LogObserver())  # noqa: B039 (stateless)
@@ -111,13 +124,14 @@ def _step(record: StepRecord) -> dict[str, Any]:
         "seconds": round(record.seconds, 3),
         "why": record.why,
     }
+    if record.label:
+        entry["source"] = record.label
     if record.shards:
         entry |= {"shards": record.shards, "shards_cached": record.shards_cached}
     return entry
 
 
 def _funnel(step: str, artifacts: list[Artifact]) -> dict[str, Any]:
-    from infra.manifests import Counters
 
     total = Counters.total(a.counters for a in artifacts)
     return {
@@ -167,18 +181,25 @@ _active: ContextVar[Run | None] = ContextVar("millrace_run", default=None)
 
 
 def make_plan(recipe: Recipe, store: ArtifactStore, options: Options | None = None) -> Planner:
-    """Walk the recipe's steps without running any; raises UserError for an unknown step or a missing input."""
-    planner = Planner(store)
-    with executing(planner):
-        all_steps(recipe)
-    names = list(dict.fromkeys(record.step for record in planner.records))
-    if options is None or options == Options():
+    """Walk the recipe's steps without running any; its `options` carry the order of the steps.
+
+    Raises UserError for an unknown step or a missing input.
+    """
+
+    def walk(chosen: Options) -> Planner:
+        planner = Planner(store, chosen)
+        with executing(planner):
+            all_steps(recipe)
         return planner
-    options.check(names)
-    planner = Planner(store, options)
-    with executing(planner):
-        all_steps(recipe)
-    return planner
+
+    planner = patiently(lambda: walk(Options()))
+    ordered = (options or Options()).within(in_order({record.step for record in planner.records}))
+    return patiently(lambda: walk(ordered))
+
+
+def in_order(steps: set[str]) -> list[str]:
+    """Return steps in the order in which data flows."""
+    return [step for step in STEPS if step in steps]
 
 
 @contextmanager
@@ -191,9 +212,9 @@ def run(recipe: Recipe, options: Options | None = None) -> Iterator[Run]:
         yield outer
         return
     store = ArtifactStore(settings().storage)
-    store.storage.check()
-    options = options or Options()
-    planned = list(dict.fromkeys(r.step for r in make_plan(recipe, store, options).records))
+    patiently(store.storage.check)
+    options = make_plan(recipe, store, options).options
+    planned = list(options.order)
     from infra.orchestration import PrefectRunner
 
     watcher = observer.get()
@@ -201,7 +222,7 @@ def run(recipe: Recipe, options: Options | None = None) -> Iterator[Run]:
         runner = PrefectRunner(store, settings(), workers, options, watcher.progress)
         runner.started, runner.finished = watcher.started, watcher.finished
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{recipe.name}-{secrets.token_hex(2)}"
-        this = Run(run_id, recipe, store, runner, resume_command.get(), planned)
+        this = Run(run_id, recipe, store, runner, resume_command.get() or _deployment(), planned)
         token = _active.set(this)
         try:
             with executing(runner):
@@ -214,23 +235,49 @@ def run(recipe: Recipe, options: Options | None = None) -> Iterator[Run]:
             _active.reset(token)
             this.seconds = time.monotonic() - this.began
             _leave(this)
+            watcher.ended(this.summary())
+
+
+def _deployment() -> str:
+    """Return the command that starts this deployment again, where the run is one of a deployment."""
+    from prefect.runtime import deployment, flow_run
+
+    return f"prefect deployment run '{flow_run.flow_name}/{deployment.name}'" if deployment.name else ""
 
 
 def _leave(this: Run) -> None:
-    """Write what the run leaves behind; a report that cannot be drawn does not undo the run."""
-    storage = this.store.storage
-    folder = f"runs/{this.id}"
-    try:
-        storage.write_bytes(f"{folder}/recipe.yaml", this.recipe.to_yaml().encode())
+    """Write what the run leaves behind, the summary first; nothing of it undoes what the run has published."""
+    storage, folder = this.store.storage, f"runs/{this.id}"
+
+    def summarise() -> None:
+        summary = json.dumps(this.summary(), indent=1).encode()
+        patiently(lambda: storage.write_bytes(f"{folder}/summary.json", summary))
+
+    def name() -> None:
         if this.status == "completed" and "evaluate" in this.artifacts():
-            this.store.tag(this.recipe.name, this.id, {name: found[-1] for name, found in this.artifacts().items()})
-        _report(this)
-        storage.write_bytes(f"{folder}/summary.json", json.dumps(this.summary(), indent=1).encode())
-        _tables(this)
-    except Exception:
-        if this.status == "completed":
-            raise
-        log.warning("the run's summary could not be written to %s", storage.uri(folder), exc_info=True)
+            made = {step: found[-1] for step, found in this.artifacts().items()}
+            patiently(lambda: this.store.tag(this.recipe.name, this.id, made))
+
+    def keep_recipe() -> None:
+        patiently(lambda: storage.write_bytes(f"{folder}/recipe.yaml", this.recipe.to_yaml().encode()))
+
+    for what, part in (
+        ("summary", summarise),
+        ("recipe", keep_recipe),
+        ("names of its artifacts", name),
+        ("report", lambda: _report(this)),
+        ("summary", summarise),
+        ("tables in Prefect", lambda: _tables(this)),
+    ):
+        try:
+            part()
+        except Exception as exc:
+            log.warning("the run's %s could not be written: %s: %s", what, type(exc).__name__, _one_line(exc))
+            log.debug("writing the %s", what, exc_info=True)
+
+
+def _one_line(exc: BaseException) -> str:
+    return " ".join(str(exc).split())[:300]
 
 
 def _report(this: Run) -> None:
@@ -257,8 +304,8 @@ def _report(this: Run) -> None:
         this.store.storage.write_bytes(path, html.encode())
         return this.store.storage.uri(path)
 
-    this.report = this.store.storage.uri(path)
     make_task("report", body, settings())(return_state=True).result(raise_on_failure=True)
+    this.report = this.store.storage.uri(path)
 
 
 def _tables(this: Run) -> None:

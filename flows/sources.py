@@ -2,15 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from flows.recipe import Recipe
 from infra.artifacts import Artifact
 from infra.errors import UserError
 from infra.fingerprints import fingerprint
+from infra.retries import patiently
 from infra.steps import Pending
 from tasks.crawl import CrawlConfig, crawl
 from tasks.ingest import CrawlPages, IngestConfig, expand_paths
+
+_ORIGINS = 100
+"""Addresses of input files that the manifest of a step lists; those of the shards name each one."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,13 @@ def raw_files(recipe: Recipe) -> Iterator[RawFiles]:
             field = f"ingest.sources[{i}].paths"
             if not source.paths:
                 raise UserError(f"{field}: names no file; give the paths in the recipe or with --input")
-            found = expand_paths(source, field)
-            files = [fingerprint(uri, name, f"{field}: {uri}") for name, uri in found]
-            yield RawFiles(IngestConfig(source=source), Artifact.external(files, source.name))
+            found = patiently(partial(expand_paths, source, field))
+            files = [patiently(partial(fingerprint, uri, name, f"{field}: {uri}")) for name, uri in found]
+            origins = tuple(uri for _, uri in found[:_ORIGINS])
+            yield RawFiles(IngestConfig(source=source), Artifact.external(files, source.name, origins=origins))
 
 
 def _below(artifact: Artifact, folder: str) -> Artifact:
     if isinstance(artifact, Pending):
         return cast(Artifact, artifact)
-    return Artifact.external(artifact.files(folder), artifact.step, artifact.root)
+    return Artifact.external(artifact.files(folder), artifact.step, artifact.root, (artifact.uri,))

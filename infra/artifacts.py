@@ -20,8 +20,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,6 +33,7 @@ from infra.errors import DataError, LeaseLostError, UserError
 from infra.leases import Lease, LeaseWatch
 from infra.manifests import FORMAT, Counters, File, Identity, Manifest, content_digest, parquet_rows
 from infra.provenance import git_revision, package_versions
+from infra.retries import patiently
 from infra.settings import settings
 from infra.storage import Storage
 
@@ -46,6 +48,7 @@ class Artifact:
 
     manifest: Manifest
     root: str
+    origins: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, directory: Path, step: str = "files") -> "Artifact":
@@ -54,15 +57,20 @@ class Artifact:
         return cls.external(files, step, str(directory))
 
     @classmethod
-    def external(cls, files: list[File], step: str = "files", root: str = "") -> "Artifact":
-        """Wrap files that no step made (a user's own input)."""
+    def external(
+        cls, files: list[File], step: str = "files", root: str = "", origins: tuple[str, ...] = ()
+    ) -> "Artifact":
+        """Wrap files that no one step made: a user's own input, or a part or the union of artifacts.
+
+        `origins` are the addresses of the files or artifacts that they come from, for the lineage.
+        """
         content = content_digest(files)
         manifest = Manifest(
             step=step, version=0, digest=content, content=content, params={}, inputs=[], files=files, attempt="",
             counters=Counters(), seconds=0, cpu_seconds=0, peak_memory_bytes=0, packages={}, git_revision=None,
             created="",
         )  # fmt: skip
-        return cls(manifest, root)
+        return cls(manifest, root, origins)
 
     @property
     def step(self) -> str:
@@ -170,7 +178,6 @@ class Claim:
     lease: Lease
     attempt: Attempt
     name: str
-    published: bool = field(default=False)
 
 
 @dataclass(frozen=True)
@@ -290,7 +297,8 @@ class ArtifactStore:
         name = f"attempt-{lease.epoch:06d}-{lease.token[:8]}"
         local = self.storage.local_root
         base = f"artifacts/{identity.step}/{identity.digest}"
-        own = self._workspace.resolve() / "scratch" / identity.step / identity.digest
+        # Stores have leases of their own, so two of them must not share a folder.
+        own = self._workspace.resolve() / "scratch" / digest_of(self.root)[:8] / identity.step / identity.digest
         directory = local.resolve() / base / name if local is not None else own / name
         scratch = own / "state"
         for folder in (directory, scratch):
@@ -316,7 +324,7 @@ class ArtifactStore:
                 )
             )
             if self.storage.local_root is None:
-                self.storage.upload(path, f"{base}/{name}")
+                patiently(partial(self.storage.upload, path, f"{base}/{name}"))
             if claim.lease.lost.is_set():
                 raise LeaseLostError(f"{claim.identity.step}: taken over by another worker while publishing")
         return self._commit(claim, files, [], counters, work)
@@ -356,11 +364,11 @@ class ArtifactStore:
             created=datetime.now(UTC).isoformat(timespec="milliseconds"),
         )
         claim.lease.seal()
-        created = self.storage.create(self._at(identity.step, identity.digest), manifest.to_json())
-        published = self.lookup(identity)
+        path, body = self._at(identity.step, identity.digest), manifest.to_json()
+        created = patiently(lambda: self.storage.create(path, body))
+        published = patiently(lambda: self.lookup(identity))
         if published is None or (not created and published.manifest.attempt != claim.name):
             raise LeaseLostError(f"{identity.step} {identity.digest[:12]}: published by another worker")
-        claim.published = True
         shutil.rmtree(claim.attempt.scratch.parent, ignore_errors=True)
         self._clear_partial(identity.step, identity.digest)
         return published
@@ -371,12 +379,12 @@ class ArtifactStore:
         except Exception as exc:  # the artifact stands; what is left costs room and nothing else
             log.warning("%s %s: what it left of unfinished work could not be removed: %s", step, digest[:12], exc)
 
-    def withdraw(self, artifact: Artifact) -> None:
+    def withdraw(self, identity: Identity, shards: list[str]) -> None:
         """Remove the manifest (the commit point) of an artifact and of its shards, so that it is built from nothing."""
-        for shard in artifact.manifest.shards:
-            self.storage.delete(self._at(f"{artifact.step}{SHARD_SUFFIX}", shard))
-        self.storage.delete(self._at(artifact.step, artifact.digest))
-        self.storage.delete(self._at(artifact.step, artifact.digest, "partial"), recursive=True)
+        for shard in shards:
+            self.storage.delete(self._at(f"{identity.step}{SHARD_SUFFIX}", shard))
+        self.storage.delete(self._at(identity.step, identity.digest))
+        self.storage.delete(self._at(identity.step, identity.digest, "partial"), recursive=True)
 
     def verify(self, artifact: Artifact) -> list[str]:
         """Hash every file again; return one line for each that is missing or differs."""

@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from infra.artifacts import Artifact, ArtifactStore, Claim, Work
@@ -36,18 +36,31 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class Options:
-    """Which part of the steps a run is about: `--from`, `--until` and `--force` of the command."""
+    """Which part of the steps a run is about: `--from`, `--until` and `--force` of the command.
+
+    `order` are the names of the recipe's steps in the order in which data flows; `within` fills it in.
+    """
 
     from_step: str | None = None
     until: str | None = None
     force: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
 
-    def check(self, known: list[str]) -> None:
-        """Raise UserError that names an unknown step and those of the recipe."""
+    def within(self, known: list[str]) -> "Options":
+        """Return the options with their order; raises UserError that names an unknown step and those of the recipe."""
         for option, names in (("--from", [self.from_step]), ("--until", [self.until]), ("--force", self.force)):
             for name in names:
                 if name is not None and name not in known:
                     raise UserError(f"{option} {name}: the recipe has no such step; it has {', '.join(known)}")
+        return replace(self, order=tuple(known))
+
+    def after_until(self, step: str) -> bool:
+        """Tell whether the run stops before `step`."""
+        return self.until is not None and self.order.index(step) > self.order.index(self.until)
+
+    def before_from(self, step: str) -> bool:
+        """Tell whether `step` must be there already."""
+        return self.from_step is not None and self.order.index(step) < self.order.index(self.from_step)
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,8 @@ class Builder:
     ) -> tuple[Artifact, bool]:
         with self.store.claim(identity, waiting=self._waiting(step.name)) as claim:
             if isinstance(claim, Artifact):
+                if gated:
+                    check_gate(step.name, cfg, claim.counters)
                 return claim, False
             counters, work = self._call(step, cfg, inputs, claim)
             counters.check(step.name)
@@ -152,6 +167,11 @@ def check_gate(name: str, cfg: Any, counters: Counters) -> None:
         gate.check(name, counters)
 
 
+def _label(cfg: Any) -> str:
+    """Return the name of the source that a step works on, for steps that run once a source."""
+    return str(getattr(getattr(cfg, "source", cfg), "name", ""))
+
+
 class StepRunner:
     """Decides for each step of a run: not reached, cached, or to be built (by `build`, which a subclass gives).
 
@@ -166,30 +186,25 @@ class StepRunner:
         self.finished: Callable[[StepRecord], None] = lambda record: None
         self._forced: set[str] = set()
         self._resolved: dict[str, Artifact] = {}
-        self._from_reached = self.options.from_step is None
-        self._stopped = False
 
     def run(self, step: Step[Any, ...], cfg: Any, inputs: Inputs) -> Artifact:
         """Return the artifact of `step`, or a Pending where an input is pending or the run stops before it."""
         if cfg is None:
             raise MillraceError(f"{step.name}: called without a config")
         waiting = [v for v in inputs.values() if isinstance(v, Pending)]
-        if waiting or self._stopped:
+        if waiting or self.options.after_until(step.name):
             return self._pending(step, cfg, inputs)
         key = step.identity(cfg, inputs).digest
         if key not in self._resolved:
-            if step.name == self.options.from_step:
-                self._from_reached = True
             self._resolved[key] = self._resolve(step, cfg, inputs)
-        if step.name == self.options.until:
-            self._stopped = True
         return self._resolved[key]
 
     def _pending(self, step: Step[Any, ...], cfg: Any, inputs: Inputs) -> Artifact:
-        name = f"{step.name}:{len(self.records)}"
-        if not any(r.step == step.name and r.state == "pending" for r in self.records):
-            self.records.append(StepRecord(step.name, "pending", why=self.why_pending(step, cfg, inputs)))
-        pending: Any = Pending(step.name, name)
+        label = _label(cfg)
+        if not any((r.step, r.label, r.state) == (step.name, label, "pending") for r in self.records):
+            why = self.why_pending(step, cfg, inputs)
+            self.records.append(StepRecord(step.name, "pending", why=why, label=label))
+        pending: Any = Pending(step.name, "not reached")
         return pending  # type: ignore[no-any-return]
 
     def why_pending(self, step: Step[Any, ...], cfg: Any, inputs: Inputs) -> str:
@@ -197,7 +212,7 @@ class StepRunner:
         return "not reached"
 
     def _resolve(self, step: Step[Any, ...], cfg: Any, inputs: Inputs) -> Artifact:
-        record = StepRecord(step.name, "failed", label=str(getattr(getattr(cfg, "source", None), "name", "")))
+        record = StepRecord(step.name, "failed", label=_label(cfg))
         self.records.append(record)
         self.started(step.name)
         began = time.monotonic()
@@ -224,7 +239,7 @@ class StepRunner:
             return None
         if found is not None:
             check_gate(step.name, cfg, found.counters)
-        elif not self._from_reached:
+        elif self.options.before_from(step.name):
             raise UserError(
                 f"--from {self.options.from_step}: the earlier step {step.name} is not cached; "
                 f"run without --from, or --from {step.name}"
@@ -239,9 +254,9 @@ class StepRunner:
         published = self.store.lookup(identity)
         if identity.digest in self._forced:
             return published
+        shards = [step.shard_identity(cfg, part).digest for part in step.split(inputs)] if step.shards else []
+        self.store.withdraw(identity, shards)
         self._forced.add(identity.digest)
-        if published is not None:
-            self.store.withdraw(published)
         return None
 
 

@@ -94,12 +94,19 @@ class Lease:
         token = uuid.uuid4().hex
         started = process_started(os.getpid())
         holder = {"machine": _machine(), "pid": os.getpid(), "started": started, "token": token}
-        if not storage.create(f"{last + 1:06d}.json", json.dumps(holder).encode()):
+        if not cls._take(storage, f"{last + 1:06d}.json", holder):
             return None
         lease = cls(storage, last + 1, token, seconds)
         lease._thread = threading.Thread(target=lease._beat, name=f"lease-{token[:8]}", daemon=True)
         lease._thread.start()
         return lease
+
+    @staticmethod
+    def _take(storage: Storage, name: str, holder: dict[str, Any]) -> bool:
+        """Create an epoch; a put whose answer was lost and that was sent again meets its own object."""
+        if storage.create(name, json.dumps(holder).encode()):
+            return True
+        return bool(json.loads(storage.read_bytes(name)).get("token") == holder["token"])
 
     @staticmethod
     def _expired(storage: Storage, epoch: int, seconds: float, watch: LeaseWatch) -> bool:
@@ -142,12 +149,8 @@ class Lease:
             raise LeaseLostError(f"{self.storage.url}: epoch {self.epoch} was taken over by another worker")
 
     def _seal(self) -> bool:
-        name = f"{self.epoch + 1:06d}.json"
         holder = {"machine": _machine(), "pid": os.getpid(), "started": process_started(os.getpid())}
-        if self.storage.create(name, json.dumps({**holder, "token": self.token, "sealed": True}).encode()):
-            return True
-        # A put whose answer was lost and that was sent again meets its own object.
-        return bool(json.loads(self.storage.read_bytes(name)).get("token") == self.token)
+        return self._take(self.storage, f"{self.epoch + 1:06d}.json", {**holder, "token": self.token, "sealed": True})
 
     def release(self) -> None:
         """Give the epoch up, so that the next worker need not wait; keeps quiet where storage does not answer."""
@@ -155,7 +158,12 @@ class Lease:
         if self.lost.is_set():
             return
         try:
-            sealed = self.storage.exists(f"{self.epoch + 1:06d}.json")
-            self.storage.create(f"{self.epoch + sealed:06d}.released", b"")
+            try:
+                later = json.loads(self.storage.read_bytes(f"{self.epoch + 1:06d}.json"))
+            except FileNotFoundError:
+                self.storage.create(f"{self.epoch:06d}.released", b"")
+            else:
+                if later.get("token") == self.token:  # sealed by this lease, not taken over by another
+                    self.storage.create(f"{self.epoch + 1:06d}.released", b"")
         except Exception as exc:
             log.warning("lease %s could not be released (%s); it expires by itself", self.storage.url, exc)

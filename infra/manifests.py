@@ -153,12 +153,16 @@ def parquet_rows(path: Path) -> int | None:
 
 
 class Input(BaseModel):
-    """An input as a manifest records it: its role, the artifact's identity, the content that entered, where it was."""
+    """An input as a manifest records it: its role, the artifact's identity, the content that entered, where it was.
+
+    `origins` are the addresses of what it was put together from, where it is no artifact itself.
+    """
 
     role: str
     content: str
     digest: str | None = None
     uri: str | None = None
+    origins: list[str] = []
 
 
 class Manifest(BaseModel):

@@ -6,6 +6,7 @@ without parameters, so that no data and no large manifest passes through Prefect
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,10 @@ from infra.steps import Step
 
 log = logging.getLogger(__name__)
 _PROGRESS_SECONDS = 5.0
+
+
+class _StoppedError(MillraceError):
+    """A group of shards that was not begun because another one had failed."""
 
 
 def make_task(name: str, body: Callable[[], Any], settings: Settings) -> Task[[], Any]:
@@ -139,14 +144,21 @@ class PrefectRunner(StepRunner):
         parts = step.split(inputs)
         size = max(1, math.ceil(len(parts) / self.settings.group_tasks))
         groups = [parts[i : i + size] for i in range(0, len(parts), size)]
-        done = [0]
+        done, stop = [0], threading.Event()
         record.shards, record.shards_cached = len(parts), 0
 
         def group(index: int, members: list[dict[str, Artifact | File]]) -> Callable[[], State[Any]]:
             def body() -> State[Any]:
                 results = []
                 for part in members:
-                    artifact, built = builder.shard(step, cfg, part)
+                    if stop.is_set():
+                        raise _StoppedError(f"{step.name}: another group of shards has failed")
+                    try:
+                        artifact, built = builder.shard(step, cfg, part)
+                    except Exception as exc:
+                        if not transient(exc):
+                            stop.set()  # groups that wait would only put off the answer
+                        raise
                     results.append((artifact, built))
                     done[0] += 1
                     builder.listener(Progress(step.name, done[0], len(parts), "shards"))
@@ -164,13 +176,19 @@ class PrefectRunner(StepRunner):
         for future in futures:
             try:
                 results += future.result()
+            except _StoppedError:
+                continue
             except Exception as exc:
                 failed.append(exc)
         if failed:
+            failed.sort(key=transient)  # what no retry could mend says more than what it may have caused
+            for other in failed[1:]:
+                log.error("%s: %s", step.name, " ".join(str(other).split())[:300])
             first = failed[0]
             if transient(first):  # its own task has retried it already
                 raise MillraceError(f"{step.name}: gave up after {self.settings.retries} retries: {first}") from first
             raise first
         record.shards_cached = sum(not built for _, built in results)
         shards = [artifact for artifact, _ in results]
-        return builder.join(step, cfg, inputs, shards, time.monotonic() - began), True
+        artifact = builder.join(step, cfg, inputs, shards, time.monotonic() - began)
+        return artifact, any(built for _, built in results)

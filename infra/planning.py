@@ -41,7 +41,7 @@ class Planner(StepRunner):
 
     def why_pending(self, step: Step[Any, ...], cfg: Any, inputs: Inputs) -> str:
         """Name the inputs that are not there yet."""
-        if self._stopped:
+        if self.options.after_until(step.name):
             return f"after --until {self.options.until}"
         names = sorted({v.step for v in inputs.values() if isinstance(v, Pending)})
         self._estimate(step.name)

@@ -13,17 +13,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, TimeoutError
+from concurrent.futures import BrokenExecutor, CancelledError, TimeoutError
 from pathlib import Path
 from typing import Any, Self
 
 from pebble import ProcessExpired, ProcessPool
 
 from infra.artifacts import Work
-from infra.errors import LeaseLostError, StepTimeoutError, WorkerDiedError
+from infra.errors import LeaseLostError, MillraceError, StepTimeoutError, WorkerDiedError
 from infra.leases import process_started
 
 _POLL_SECONDS = 0.2
+_POOL_ERRORS = ("Unexpected error within the Pool", "The Pool is not active")
+"""How pebble says that a pool has broken, in a plain RuntimeError."""
 LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
@@ -83,6 +85,7 @@ class Workers:
         self.count = count
         self._pool: ProcessPool | None = None
         self._lock = threading.Lock()
+        self._closed = threading.Event()
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +94,11 @@ class Workers:
         self.close()
 
     def close(self) -> None:
-        """Stop all workers, busy or not."""
+        """Stop all workers, busy or not; calls under way raise MillraceError."""
+        self._closed.set()
+        self._drop()
+
+    def _drop(self) -> None:
         with self._lock:
             if self._pool is not None:
                 self._pool.stop()  # type: ignore[no-untyped-call]
@@ -100,6 +107,8 @@ class Workers:
 
     def _started(self) -> ProcessPool:
         with self._lock:
+            if self._closed.is_set():
+                raise MillraceError("the run was stopped")
             if self._pool is None:
                 # A fixed hash seed: the order of a set of strings must not differ between two workers.
                 os.environ.setdefault("PYTHONHASHSEED", "0")
@@ -129,8 +138,9 @@ class Workers:
         set, the worker killed in both cases; WorkerDiedError if the worker ended by itself. `tick` is called a few
         times a second meanwhile.
         """
-        future = self._started().schedule(_measured, args=(module, name, cfg, inputs), timeout=timeout)
+        future = None
         try:
+            future = self._started().schedule(_measured, args=(module, name, cfg, inputs), timeout=timeout)
             while True:
                 try:
                     value, work = future.result(timeout=_POLL_SECONDS)
@@ -138,6 +148,8 @@ class Workers:
                 except TimeoutError:
                     if future.done():
                         raise
+                if self._closed.is_set():  # the pool does not reliably answer for what it was stopped in
+                    raise MillraceError(f"{name}: the run was stopped")
                 if lost.is_set():
                     future.cancel()  # type: ignore[no-untyped-call]
                     raise LeaseLostError(f"{name}: another worker took over; this one was stopped")
@@ -153,7 +165,14 @@ class Workers:
             ) from exc
         except CancelledError as exc:
             raise WorkerDiedError(f"{name}: its worker process was stopped") from exc
+        except (BrokenExecutor, RuntimeError) as exc:
+            if not str(exc).startswith(_POOL_ERRORS) and not isinstance(exc, BrokenExecutor):
+                raise
+            if self._closed.is_set():
+                raise MillraceError(f"{name}: the run was stopped") from exc
+            self._drop()  # a pool that lost an idle worker takes no more work: the next call starts another
+            raise WorkerDiedError(f"{name}: the worker processes were lost ({exc})") from exc
         except BaseException:
-            if not future.done():
+            if future is not None and not future.done():
                 future.cancel()  # type: ignore[no-untyped-call]
             raise

@@ -1,4 +1,10 @@
-"""Which errors are worth another try."""
+"""Which errors are worth another try, and trying again where no task does it."""
+
+import errno
+from collections.abc import Callable
+from typing import TypeVar
+
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from infra.errors import DataError, LeaseLostError, StepTimeoutError, StorageError, UserError, WorkerDiedError
 
@@ -9,6 +15,21 @@ _FINAL_OS_ERRORS = (
     IsADirectoryError,
     NotADirectoryError,
 )
+
+T = TypeVar("T")
+
+
+def patiently(work: Callable[[], T], *, tries: int = 5, seconds: float = 1.0) -> T:
+    """Return what `work` returns; a transient error is tried again with growing, jittered waits, then raised."""
+    for attempt in Retrying(
+        retry=retry_if_exception(transient),
+        stop=stop_after_attempt(tries),
+        wait=wait_random_exponential(multiplier=seconds, max=16 * seconds),
+        reraise=True,
+    ):
+        with attempt:
+            return work()
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def transient(exc: BaseException) -> bool:
@@ -22,8 +43,6 @@ def transient(exc: BaseException) -> bool:
     if isinstance(exc, (StorageError, LeaseLostError, WorkerDiedError)):
         return True
     if isinstance(exc, OSError):
-        import errno
-
         return not isinstance(exc, _FINAL_OS_ERRORS) and exc.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
     return _botocore(exc) or _aiohttp(exc)
 

@@ -157,16 +157,14 @@ class Step(Generic[C, P]):
             self.name,
             self.version,
             cfg.identity(),
-            tuple(
-                Input(
-                    role=role,
-                    content=artifact.content_of(self._folders(role)),
-                    digest=artifact.digest,
-                    uri=artifact.uri,
-                )
-                for role, artifact in sorted(inputs.items())
-            ),
+            tuple(self._input(role, artifact) for role, artifact in sorted(inputs.items())),
         )
+
+    def _input(self, role: str, artifact: Artifact) -> Input:
+        content = artifact.content_of(self._folders(role))
+        if artifact.origins:
+            return Input(role=role, content=content, origins=list(artifact.origins))
+        return Input(role=role, content=content, digest=artifact.digest, uri=artifact.uri)
 
     def _folders(self, role: str) -> tuple[str, ...] | None:
         if role in self.reads:
@@ -192,8 +190,7 @@ class Step(Generic[C, P]):
                 name = f"{role}:{value.path}" if self.named else role
                 entries.append(Input(role=name, content=value.sha256, uri=value.uri))
             else:
-                content = value.content_of(self._folders(role))
-                entries.append(Input(role=role, content=content, digest=value.digest, uri=value.uri))
+                entries.append(self._input(role, value))
         return Identity(f"{self.name}{SHARD_SUFFIX}", self.version, cfg.identity(), tuple(entries))
 
 
@@ -235,4 +232,5 @@ def gather(parts: list[Artifact]) -> Artifact:
             folder, _, name = f.path.rpartition("/")
             files.append(f.model_copy(update={"path": f"{folder}/{i:03d}-{name}" if folder else f"{i:03d}-{name}"}))
     files.sort(key=lambda f: f.path)
-    return Artifact.external(files, "+".join(dict.fromkeys(part.step for part in parts)), parts[0].root)
+    origins = tuple(origin for part in parts for origin in (part.origins or (part.uri,)))
+    return Artifact.external(files, "+".join(dict.fromkeys(part.step for part in parts)), parts[0].root, origins)

@@ -115,7 +115,7 @@ class Storage:
         return fs, f"{root}/{path}" if path else root
 
     def check(self) -> None:
-        """Raise UserError unless the prefix can be written to; makes a local folder that does not exist."""
+        """Raise UserError unless the prefix can be used: a local folder, which is made, or a bucket that answers."""
         with explained(f"storage {self.url}"):
             root = self.local_root
             if root is not None:
@@ -126,12 +126,24 @@ class Storage:
                 if not os.access(root, os.W_OK):
                     raise UserError(f"storage {self.url}: the folder is not writable")
                 return
-            fs, path = self._at("")
-            bucket = path.split("/", 1)[0]
-            if not bucket:
-                raise UserError(f"storage {self.url}: the bucket's name is missing; write s3://BUCKET/PREFIX")
-            if fs.protocol != "memory" and "memory" not in fs.protocol:
-                fs.ls(bucket, detail=False, refresh=True)
+            self._check_bucket()
+
+    def _check_bucket(self) -> None:
+        fs, path = self._at("")
+        bucket = path.split("/", 1)[0]
+        if not bucket:
+            raise UserError(f"storage {self.url}: the bucket's name is missing; write s3://BUCKET/PREFIX")
+        if "memory" not in fs.protocol:
+            fs.ls(bucket, detail=False, refresh=True)
+
+    def check_readable(self) -> None:
+        """Raise UserError if the storage cannot be reached; a local folder need not be there yet."""
+        with explained(f"storage {self.url}"):
+            root = self.local_root
+            if root is None:
+                self._check_bucket()
+            elif root.exists() and not root.is_dir():
+                raise UserError(f"storage {self.url}: is a file; give a folder or a URL")
 
     def read_bytes(self, path: str) -> bytes:
         """Return the bytes of `path`; raises FileNotFoundError if, and only if, it is absent."""

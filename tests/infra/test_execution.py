@@ -5,10 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from infra.artifacts import Artifact, ArtifactStore
@@ -16,7 +18,7 @@ from infra.errors import DataError, MillraceError, StepTimeoutError, UserError, 
 from infra.execution import LocalRunner, Options
 from infra.planning import Planner
 from infra.processes import Workers
-from infra.steps import Gate, Pending, executing
+from infra.steps import Gate, Pending, executing, gather
 from tests.infra.stand_in_steps import JoinConfig, ShoutConfig, SourceConfig, join, shout, source
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +35,9 @@ def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(str(tmp_path / "store"), workspace=tmp_path / "workspace")
 
 
+ORDER = ["source", "shout", "join"]
+
+
 def _run(
     store: ArtifactStore,
     workers: Workers,
@@ -42,7 +47,7 @@ def _run(
     shouting: ShoutConfig | None = None,
     options: Options | None = None,
 ) -> tuple[LocalRunner, Artifact]:
-    runner = LocalRunner(store, workers, options)
+    runner = LocalRunner(store, workers, (options or Options()).within(ORDER))
     with executing(runner):
         loud = shout(shouting or ShoutConfig(), documents=source(SourceConfig(text=text, threads=threads)))
         return runner, join(JoinConfig(), documents=loud)
@@ -153,9 +158,78 @@ def test_until_stops_after_a_step(store: ArtifactStore, workers: Workers) -> Non
     assert isinstance(last, Pending)
 
 
+def test_until_and_from_mind_every_source(store: ArtifactStore, workers: Workers) -> None:
+    def run(options: Options) -> list[tuple[str, str]]:
+        runner = LocalRunner(store, workers, options.within(ORDER))
+        with executing(runner):
+            parts = [shout(ShoutConfig(), documents=source(SourceConfig(text=text))) for text in "ab"]
+            join(JoinConfig(), documents=gather(parts))
+        return [(record.step, record.state) for record in runner.records]
+
+    with pytest.raises(UserError, match="earlier step source is not cached"):
+        run(Options(from_step="shout"))
+    ran = run(Options(until="shout"))
+    assert ran == [("source", "ran"), ("shout", "ran"), ("source", "ran"), ("shout", "ran"), ("join", "pending")]
+    assert run(Options(from_step="join"))[-1] == ("join", "ran")
+
+
+def test_force_builds_again_what_was_only_begun(store: ArtifactStore, workers: Workers, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    shouting = ShoutConfig(fail="user", calls=str(calls))
+    with pytest.raises(UserError):
+        _run(store, workers, shouting=shouting)
+    with pytest.raises(UserError):
+        _run(store, workers, shouting=shouting, options=Options(force=("shout",)))
+    assert calls.read_text().split() == ["x0", "x1", "x0", "x1"]
+
+
+def test_closing_the_workers_ends_the_calls_under_way(store: ArtifactStore) -> None:
+    pool = Workers(1)
+    caught: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            _run(store, pool, shouting=ShoutConfig(fail="hang"))
+        except BaseException as exc:
+            caught.append(exc)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    end = time.monotonic() + 60
+    while not list((store.storage.local_root or Path()).glob("artifacts/shout.shard/*/lease/000001.json")):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    time.sleep(0.5)
+    pool.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert isinstance(caught[0], MillraceError)
+    with pytest.raises(MillraceError, match="stopped"):
+        _run(store, pool)
+
+
+def test_a_pool_that_lost_an_idle_worker_is_replaced(store: ArtifactStore) -> None:
+    others = {process.pid for process in psutil.Process().children()}
+    with Workers(1) as pool:
+        with executing(LocalRunner(store, pool)):
+            source(SourceConfig())
+        (worker,) = [process for process in psutil.Process().children() if process.pid not in others]
+        worker.kill()
+        time.sleep(1)
+        for attempt in range(3):
+            try:
+                with executing(LocalRunner(store, pool)):
+                    source(SourceConfig(text=f"again {attempt}"))
+                break
+            except WorkerDiedError:
+                continue
+        else:
+            pytest.fail("the pool never came back")
+
+
 def test_unknown_steps_are_named() -> None:
     with pytest.raises(UserError, match=r"--until nothing: .* source, join"):
-        Options(until="nothing").check(["source", "join"])
+        Options(until="nothing").within(["source", "join"])
 
 
 def test_a_plan_says_what_will_run_and_why(store: ArtifactStore, workers: Workers) -> None:

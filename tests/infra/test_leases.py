@@ -70,6 +70,15 @@ def test_a_holder_that_stands_still_is_fenced_and_cannot_publish(folder: Storage
     second.seal()
 
 
+def test_a_holder_that_was_taken_over_does_not_release_the_lease_of_the_other(folder: Storage) -> None:
+    slow = _acquire(folder)
+    assert slow is not None
+    slow._stop.set()
+    folder.create("000002.json", b'{"machine": "elsewhere", "pid": 1, "started": "", "token": "other"}')
+    slow.release()
+    assert folder.names("") == ["000001.json", "000002.json"]
+
+
 def test_a_holder_learns_that_it_was_taken_over(folder: Storage) -> None:
     first = _acquire(folder)
     assert first is not None
