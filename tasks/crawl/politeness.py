@@ -3,6 +3,7 @@
 import asyncio
 import email.utils
 import logging
+import math
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -30,7 +31,9 @@ ROBOTS_REDIRECTS = 5
 """Redirects followed from a robots.txt: RFC 9309 §2.3.1.2 asks for at least five."""
 ROBOTS_SECONDS = 24 * 3600.0
 """How long a robots.txt is believed, in seconds: RFC 9309 §2.4."""
-_OWN_REASONS = ("private_address", "dns", "invalid_url")
+UNREACHED = ("connection", "timeout", "dns")
+"""Reasons of a failure that may lie in the network here: no answer of a server."""
+_OWN_REASONS = ("private_address", "invalid_url", *UNREACHED)
 
 
 class RefusedError(IgnoreRequest):
@@ -42,7 +45,10 @@ class RefusedError(IgnoreRequest):
 
 
 class RobotsMiddleware:
-    """Obey robots.txt as RFC 9309 says: absent (4xx) allows all; unreachable (5xx, 429, no connection) forbids all."""
+    """Obey robots.txt as RFC 9309 says: absent (4xx) allows all; unreachable (5xx, 429, no connection) forbids all.
+
+    Without a connection only the requests that waited for this robots.txt are refused; the next one asks for it again.
+    """
 
     def __init__(self, crawler: "Crawler") -> None:
         self._crawler = crawler
@@ -51,6 +57,7 @@ class RobotsMiddleware:
         self._agent = self._spider.cfg.user_agent
         self._rules: dict[str, Protego | RefusedError] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        self._unreached: dict[str, tuple[float, RefusedError]] = {}
 
     @classmethod
     def from_crawler(cls, crawler: "Crawler") -> Self:
@@ -81,7 +88,11 @@ class RobotsMiddleware:
 
     async def rules(self, site: str) -> Protego | RefusedError:
         """Return the rules for `site`, or why nothing is allowed there."""
+        asked = time.monotonic()
         async with self._locks.setdefault(site, asyncio.Lock()):
+            failed, refusal = self._unreached.get(site, (-math.inf, None))
+            if refusal is not None and failed >= asked:
+                return refusal
             if site not in self._rules:
                 known = self._spider.frontier.robots(site, ROBOTS_SECONDS)
                 body = known if known is not None else await self._fetch(site)
@@ -89,6 +100,9 @@ class RobotsMiddleware:
                     self._spider.frontier.keep_robots(site, body)
                     self._rules[site] = Protego.parse(body.decode("utf-8-sig", "ignore"))
                     self._slow_down(site)
+                elif body.reason in UNREACHED:
+                    self._unreached[site] = time.monotonic(), body
+                    return body
                 else:
                     self._rules[site] = body
             return self._rules[site]

@@ -29,7 +29,7 @@ from w3lib.html import get_base_url
 
 from tasks.crawl.addresses import GuardedResolver
 from tasks.crawl.frontier import KEPT, SITEMAP_DEPTH, Frontier, Outcome, Page, Queue, Target
-from tasks.crawl.politeness import RefusedError, RobotsMiddleware
+from tasks.crawl.politeness import UNREACHED, RefusedError, RobotsMiddleware
 from tasks.crawl.turnstile import Turnstiles
 from tasks.crawl.urls import Scope, normalise, origin
 
@@ -46,7 +46,8 @@ SITEMAP_URLS = 50_000
 """Most URLs read from one sitemap (sitemaps.org, protocol)."""
 SNIFFED_BYTES = 1024
 
-_UNREACHED = ("connection", "timeout", "dns")
+_UNSENT = ("robots", "robots_unreachable", "private_address")
+"""Reasons of refusals that say nothing about the network: these URLs were not asked for."""
 _FAILURES: tuple[tuple[type[BaseException], str], ...] = (
     (DownloadCancelledError, "too_large"),
     (DownloadTimeoutError, "timeout"),
@@ -209,7 +210,7 @@ class SiteSpider(Spider):
         self._commit(target, outcome)
 
     def _commit(self, target: Target, outcome: Outcome) -> None:
-        if self.failure is not None and outcome.reason in _UNREACHED:
+        if self.failure is not None and outcome.reason in UNREACHED:
             return  # stays pending
         try:
             self.queue.done(target, outcome)
@@ -223,7 +224,9 @@ class SiteSpider(Spider):
 
     def _watch(self, target: Target, outcome: Outcome) -> None:
         """Stop when nothing can be reached any more: an outage here must not pass for an empty site."""
-        if outcome.reason not in _UNREACHED:
+        if outcome.reason in _UNSENT:
+            return
+        if outcome.reason not in UNREACHED:
             self._unreached.clear()
             return
         self._unreached.append(target)

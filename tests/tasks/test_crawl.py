@@ -351,6 +351,41 @@ def test_an_outage_stops_the_crawl_and_it_goes_on_from_there(tmp_path: Path) -> 
     assert site.times("/") == 1
 
 
+def test_an_outage_that_begins_at_a_robots_txt_stops_the_crawl_too(tmp_path: Path) -> None:
+    broken = True
+
+    def unsteady(_: int) -> Answer:
+        if broken:
+            raise ConnectionAbortedError
+        return Answer(b"User-agent: *\nDisallow: /secret")
+
+    other = [f"http://other.test/{i}" for i in range(20)]
+    site_answers = {"/": page(*other), **{f"/{i}": page() for i in range(20)}}
+    with website(site_answers) as site, website({**site_answers, "/robots.txt": unsteady}) as away:
+        hosts = {"site.test": site.address, "other.test": away.address}
+        cfg = config(connect_to=hosts, allowed_hosts=[*hosts], retries=0, max_outage=5)
+        with pytest.raises(ConnectionError, match="goes on from here"):
+            run(cfg, tmp_path / "out")
+        assert away.pages() == []
+        broken = False
+        counters, found = run(cfg, tmp_path / "out")
+    assert len(found) == 21
+    assert counters.dropped == {}
+
+
+def test_a_robots_txt_that_could_not_be_reached_is_asked_for_again(tmp_path: Path) -> None:
+    def unsteady(before: int) -> Answer:
+        if before == 0:
+            raise ConnectionAbortedError
+        return Answer()
+
+    answers = {f"/{i}": page() for i in range(5)} | {"/robots.txt": unsteady}
+    with website(answers) as site:
+        cfg = config(site, seeds=[f"{HOST}/{i}" for i in range(5)], retries=0, robots_sitemaps=False, concurrency=1)
+        counters, found = run(cfg, tmp_path / "out")
+    assert (len(found), counters.dropped) == (4, {"connection": 1})
+
+
 # -- limits and determinism ----------------------------------------------------------------------------------------
 
 
