@@ -33,7 +33,7 @@ ROBOTS_SECONDS = 24 * 3600.0
 """How long a robots.txt is believed, in seconds: RFC 9309 §2.4."""
 UNREACHED = ("connection", "timeout", "dns")
 """Reasons of a failure that may lie in the network here: no answer of a server."""
-_OWN_REASONS = ("private_address", "invalid_url", *UNREACHED)
+_OWN_REASONS = ("private_address", "invalid_url", "retry_after", *UNREACHED)
 
 
 class RefusedError(IgnoreRequest):
@@ -142,21 +142,23 @@ class RobotsMiddleware:
 class PatientRetryMiddleware(RetryMiddleware):
     """Repeat after 408, 429, 5xx and broken connections, waiting longer each time and as long as `Retry-After` says.
 
-    While a host asks for a pause, nothing else is requested from it either.
+    While a host asks for a pause, nothing else is requested from it either; one that asks for more than
+    `max_retry_seconds` is not asked again at all.
     """
 
     async def process_response(  # type: ignore[override]
         self, request: Request, response: Response, spider: Any = None
     ) -> Request | Response:
         """Return the response, or the request again after a wait."""
-        result = super().process_response(request, response)
-        if not isinstance(result, Request):
-            return response
-        asked = _retry_after(response)
+        asked = _retry_after(response) if response.status in self.retry_http_codes else 0.0
         if asked > self._spider.cfg.max_retry_seconds:
+            self._spider.give_up(request.url, asked)
             return response
         if asked:
             self._spider.turnstiles[request.url].pause(asked)
+        result = super().process_response(request, response)
+        if not isinstance(result, Request):
+            return response
         await asyncio.sleep(max(asked, self._wait(result)))
         return result
 

@@ -46,7 +46,7 @@ SITEMAP_URLS = 50_000
 """Most URLs read from one sitemap (sitemaps.org, protocol)."""
 SNIFFED_BYTES = 1024
 
-_UNSENT = ("robots", "robots_unreachable", "private_address")
+_UNSENT = ("robots", "robots_unreachable", "private_address", "retry_after")
 """Reasons of refusals that say nothing about the network: these URLs were not asked for."""
 _FAILURES: tuple[tuple[type[BaseException], str], ...] = (
     (DownloadCancelledError, "too_large"),
@@ -109,7 +109,9 @@ class SiteSpider(Spider):
     ) -> None:
         super().__init__()
         self.cfg, self.frontier, self.queue, self.scope = cfg, frontier, queue, scope
-        self.turnstiles = Turnstiles(cfg.host_concurrency, cfg.delay_seconds)
+        self.turnstiles = Turnstiles(
+            cfg.host_concurrency, cfg.delay_seconds, lambda host: frontier.marked(_given_up(host))
+        )
         self.failure: BaseException | None = None
         self._seeds, self._progress = seeds, progress
         self._resolver: GuardedResolver | None = None
@@ -150,6 +152,14 @@ class SiteSpider(Spider):
     def fail(self, exc: BaseException) -> None:
         """End the crawl; `exc` is what the step raises."""
         self.failure = self.failure or exc
+
+    def give_up(self, url: str, seconds: float) -> None:
+        """Ask the host of `url` for nothing any more, also when the crawl goes on after a stop."""
+        host = urlsplit(url).hostname or ""
+        if not self.frontier.marked(_given_up(host)):
+            logger.warning("%s asks for a wait of %.0f seconds (%s): it is not asked again", host, seconds, url)
+            self.frontier.mark(_given_up(host))
+        self.turnstiles[url].close()
 
     def over(self) -> bool:
         """Tell whether no request will follow."""
@@ -331,6 +341,10 @@ class SiteSpider(Spider):
             elif url and url in self.scope:
                 found.append(Target(url, 1, 0, target.url))
         return Outcome("sitemap", 200, seconds=seconds, bytes=len(body), found=found, invalid=invalid)
+
+
+def _given_up(host: str) -> str:
+    return f"given up: {host}"
 
 
 def _base(response: TextResponse) -> str:

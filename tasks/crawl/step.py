@@ -77,7 +77,7 @@ class CrawlConfig(StepConfig):
     retry_seconds: float = Field(default=2.0, gt=0)
     """First wait before a repeat in seconds, doubled each time; `Retry-After` makes it longer."""
     max_retry_seconds: float = Field(default=120.0, gt=0)
-    """A server that asks for a longer wait than this (seconds) is not asked again."""
+    """A host that asks for a longer wait than this (seconds) is not asked again; its other URLs drop: `retry_after`."""
     timeout_seconds: float = Field(default=60.0, gt=0)
     """Time limit of one response, in seconds."""
     max_outage: int = Field(default=100, ge=1)

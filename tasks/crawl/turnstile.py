@@ -1,4 +1,4 @@
-"""How many requests a host gets at once and how far apart: enforced where the request leaves.
+"""Whether a host is asked, by how many requests at once and how far apart: enforced where the request leaves.
 
 Scrapy's own slots are not relied on: under asyncio (2.19) they hand out every request that is queued in the same turn
 of the event loop, whatever `CONCURRENT_REQUESTS_PER_DOMAIN` says.
@@ -7,12 +7,15 @@ of the event loop, whatever `CONCURRENT_REQUESTS_PER_DOMAIN` says.
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from scrapy import Request
 from scrapy.core.downloader.handlers.http11 import HTTP11DownloadHandler
 from scrapy.http import Response
+
+from tasks.crawl.politeness import RefusedError
 
 if TYPE_CHECKING:
     from tasks.crawl.spider import SiteSpider
@@ -26,6 +29,7 @@ class Turnstile:
         self._delay = delay
         self._last = -math.inf
         self._paused = 0.0
+        self._closed = False
 
     def slow_down(self, delay: float) -> None:
         """Keep requests at least `delay` seconds apart from now on."""
@@ -35,10 +39,19 @@ class Turnstile:
         """Let nothing pass for a while."""
         self._paused = max(self._paused, time.monotonic() + seconds)
 
+    def close(self) -> None:
+        """Let nothing pass any more, nor those who wait."""
+        self._closed = True
+
+    def check(self) -> None:
+        """Raise RefusedError if it is closed."""
+        if self._closed:
+            raise RefusedError("retry_after", "the host has asked for a wait longer than max_retry_seconds")
+
     async def __aenter__(self) -> Self:
         await self._room.acquire()
         async with self._gate:
-            while (wait := max(self._last + self._delay, self._paused) - time.monotonic()) > 0:
+            while not self._closed and (wait := max(self._last + self._delay, self._paused) - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
             self._last = time.monotonic()
         return self
@@ -48,16 +61,18 @@ class Turnstile:
 
 
 class Turnstiles:
-    """One turnstile a host, whatever the port."""
+    """One turnstile a host, whatever the port; `closed` tells which hosts nobody passes to from the start."""
 
-    def __init__(self, concurrency: int, delay: float) -> None:
-        self._concurrency, self._delay = concurrency, delay
+    def __init__(self, concurrency: int, delay: float, closed: Callable[[str], bool]) -> None:
+        self._concurrency, self._delay, self._closed = concurrency, delay, closed
         self._hosts: dict[str, Turnstile] = {}
 
     def __getitem__(self, url: str) -> Turnstile:
         host = urlsplit(url).hostname or ""
         if host not in self._hosts:
             self._hosts[host] = Turnstile(self._concurrency, self._delay)
+            if self._closed(host):
+                self._hosts[host].close()
         return self._hosts[host]
 
 
@@ -65,7 +80,10 @@ class PoliteDownloadHandler(HTTP11DownloadHandler):
     """Scrapy's HTTP client behind the turnstiles; the time limit of a request begins when it has passed."""
 
     async def download_request(self, request: Request) -> Response:
-        """Download once the host's turnstile lets the request pass."""
+        """Download once the host's turnstile lets the request pass; raises RefusedError if it will not."""
         spider: SiteSpider = self._crawler.spider  # type: ignore[assignment]
-        async with spider.turnstiles[request.url]:
+        turnstile = spider.turnstiles[request.url]
+        turnstile.check()
+        async with turnstile:
+            turnstile.check()
             return await super().download_request(request)

@@ -292,19 +292,58 @@ def test_busy_answers_are_repeated_and_retry_after_is_respected(tmp_path: Path) 
         return page() if before else Answer(status=429, headers={"Retry-After": "1"})
 
     answers = {
-        "/": page("/busy", "/down", "/gone", "/later"),
+        "/": page("/busy", "/down", "/gone"),
         "/busy": busy,
         "/down": Answer(status=503),
         "/gone": Answer(status=410),
-        "/later": Answer(status=503, headers={"Retry-After": "86400"}),
     }
     with website(answers) as site:
         counters, found = run(config(site, retries=2), tmp_path / "out")
     assert paths(found) == ["/", "/busy"]
-    assert counters.dropped == {"status_503": 2, "status_410": 1}
-    assert [site.times(path) for path in ("/busy", "/down", "/gone", "/later")] == [2, 3, 1, 1]
+    assert counters.dropped == {"status_503": 1, "status_410": 1}
+    assert [site.times(path) for path in ("/busy", "/down", "/gone")] == [2, 3, 1]
     first, second = (at for path, at in site.asked if path == "/busy")
     assert second - first > 0.95
+
+
+def test_a_host_that_asks_for_too_long_a_wait_is_not_asked_again(tmp_path: Path) -> None:
+    later = Answer(status=429, headers={"Retry-After": "86400"})
+    first = [f"/{i}" for i in range(8)]
+    answers = {"/": page(*first), "/0": page("/9", "http://other.test/"), "/1": later, "/9": page()}
+    answers |= {path: page() for path in first[2:]}
+    with website(answers) as site, website({"/": page()}) as other:
+        cfg = config(
+            connect_to={"site.test": site.address, "other.test": other.address},
+            allowed_hosts=["site.test", "other.test"],
+            **{"host_concurrency": 1, "delay_seconds": 0.05, "order": "url"},
+        )
+        counters, found = run(cfg, tmp_path / "out")
+    assert sorted(found) == ["http://other.test/", f"{HOST}/", f"{HOST}/0"]
+    assert counters.dropped == {"status_429": 1, "retry_after": 7}
+    assert site.pages() == ["/", "/0", "/1"]
+    assert "longer than max_retry_seconds" in log(tmp_path / "out")[f"{HOST}/9"]["detail"]
+
+
+def test_a_host_stays_given_up_when_the_crawl_goes_on(tmp_path: Path) -> None:
+    def lost(_: int) -> Answer:
+        raise ConnectionAbortedError
+
+    broken = {f"/{i}": lost for i in range(5)}
+    later = Answer(status=503, headers={"Retry-After": "86400"})
+    with website({"/": page("/later"), "/later": later}) as asking, website({"/": page(*broken), **broken}) as site:
+        cfg = config(
+            connect_to={"asking.test": asking.address, "site.test": site.address},
+            seeds=["http://asking.test/", f"{HOST}/"],
+            **{"max_outage": 2, "retries": 0, "concurrency": 1, "order": "url"},
+        )
+        with pytest.raises(ConnectionError, match="goes on from here"):
+            run(cfg, tmp_path / "out")
+        asking.answers["/later"] = page()
+        site.answers |= {f"/{i}": page("http://asking.test/more") for i in range(5)}
+        counters, found = run(cfg, tmp_path / "out")
+    assert len(found) == 7
+    assert counters.dropped == {"status_503": 1, "retry_after": 1}
+    assert asking.pages() == ["/", "/later"]
 
 
 def test_a_response_that_does_not_end_in_time_is_dropped(tmp_path: Path) -> None:
