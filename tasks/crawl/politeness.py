@@ -98,8 +98,7 @@ class RobotsMiddleware:
                 body = known if known is not None else await self._fetch(site)
                 if isinstance(body, bytes):
                     self._spider.frontier.keep_robots(site, body)
-                    self._rules[site] = Protego.parse(body.decode("utf-8-sig", "ignore"))
-                    self._slow_down(site)
+                    self._rules[site] = self._paced(site, Protego.parse(body.decode("utf-8-sig", "ignore")))
                 elif body.reason in UNREACHED:
                     self._unreached[site] = time.monotonic(), body
                     return body
@@ -130,13 +129,19 @@ class RobotsMiddleware:
                 return b""
         return b""
 
-    def _slow_down(self, site: str) -> None:
-        rules = self._rules[site]
-        delay = None if isinstance(rules, RefusedError) else rules.crawl_delay(self._agent)
-        if not delay or delay <= self._spider.cfg.delay_seconds:
-            return
+    def _paced(self, site: str, rules: Protego) -> Protego | RefusedError:
+        """Slow down as the rules ask; a host that asks for more than the limit is refused."""
+        cfg = self._spider.cfg
+        delay = rules.crawl_delay(self._agent)
+        if not delay or delay <= cfg.delay_seconds:
+            return rules
+        if delay > cfg.max_crawl_delay_seconds:
+            asked = f"{site}/robots.txt asks for {delay:g} seconds between requests"
+            logger.warning("%s, more than max_crawl_delay_seconds: nothing is fetched there", asked)
+            return RefusedError("crawl_delay", asked)
         logger.info("%s asks for %g seconds between requests", site, delay)
         self._spider.turnstiles[site].slow_down(delay)
+        return rules
 
 
 class PatientRetryMiddleware(RetryMiddleware):

@@ -46,7 +46,7 @@ SITEMAP_URLS = 50_000
 """Most URLs read from one sitemap (sitemaps.org, protocol)."""
 SNIFFED_BYTES = 1024
 
-_UNSENT = ("robots", "robots_unreachable", "private_address", "retry_after")
+_UNSENT = ("robots", "robots_unreachable", "private_address", "retry_after", "crawl_delay")
 """Reasons of refusals that say nothing about the network: these URLs were not asked for."""
 _FAILURES: tuple[tuple[type[BaseException], str], ...] = (
     (DownloadCancelledError, "too_large"),

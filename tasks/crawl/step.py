@@ -78,6 +78,8 @@ class CrawlConfig(StepConfig):
     """First wait before a repeat in seconds, doubled each time; `Retry-After` makes it longer."""
     max_retry_seconds: float = Field(default=120.0, gt=0)
     """A host that asks for a longer wait than this (seconds) is not asked again; its other URLs drop: `retry_after`."""
+    max_crawl_delay_seconds: float = Field(default=300.0, gt=0)
+    """A host whose robots.txt asks for a longer Crawl-delay than this (seconds) is left out: reason `crawl_delay`."""
     timeout_seconds: float = Field(default=60.0, gt=0)
     """Time limit of one response, in seconds."""
     max_outage: int = Field(default=100, ge=1)

@@ -122,6 +122,20 @@ def test_crawl_delay_and_own_delay_space_the_requests(tmp_path: Path) -> None:
     assert site.asked[-1][1] - site.asked[0][1] > 7 * 0.3 * 0.8
 
 
+@pytest.mark.parametrize("delay", ["1e9", "301"])
+def test_a_crawl_delay_beyond_the_limit_leaves_the_host_out(
+    tmp_path: Path, delay: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    slow = {"/robots.txt": Answer(f"User-agent: *\nCrawl-delay: {delay}".encode()), "/0": page(), "/1": page()}
+    with website({"/": page("http://slow.test/0", "http://slow.test/1")}) as site, website(slow) as parked:
+        hosts = {"site.test": site.address, "slow.test": parked.address}
+        counters, found = run(config(connect_to=hosts, allowed_hosts=[*hosts]), tmp_path / "out")
+    assert paths(found) == ["/"]
+    assert counters.dropped == {"crawl_delay": 2}
+    assert parked.pages() == []
+    assert capfd.readouterr().err.count("more than max_crawl_delay_seconds") == 1
+
+
 def test_a_turnstile_holds_to_the_delay_however_late_the_waiting_wake_up() -> None:
     from tasks.crawl.turnstile import Turnstile
 
