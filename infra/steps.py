@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Annotated, Any, ClassVar, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict
@@ -56,6 +57,8 @@ def _identity(value: Any) -> Any:
         return {key: _identity(item) for key, item in value.items()}
     if isinstance(value, (set, frozenset)):
         return sorted(value)
+    if isinstance(value, date):
+        return value.isoformat()
     return value.value if hasattr(value, "value") else value
 
 

@@ -35,7 +35,7 @@ _WARNINGS: Final = 10
 def extract_shard(cfg: "ExtractConfig", pages: "File", out: "Attempt") -> Counters:
     """See `tasks.extract.step.extract`."""
     counters = Counters()
-    options = Options(cfg.extractor, cfg.focus, cfg.tables, cfg.comments, cfg.metadata, cfg.latest_date)
+    options = Options(cfg.extractor, cfg.focus, cfg.tables, cfg.comments, cfg.metadata, cfg.latest_date.isoformat())
     begun = reported = time.monotonic()
     kinds = read_table(pages, ["kind"])["kind"].to_pylist()
     with (

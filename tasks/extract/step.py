@@ -1,6 +1,7 @@
 """The step that turns pages into documents, a call for each file of pages."""
 
 import logging
+from datetime import date
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -28,7 +29,7 @@ class ExtractConfig(StepConfig):
     """Keep the comments of readers below articles."""
     metadata: bool = True
     """Find title, date, language and licence that pages declare."""
-    latest_date: str = Field(default="2030-12-31", pattern=r"^\d{4}-\d{2}-\d{2}$")
+    latest_date: date = date(2030, 12, 31)
     """Dates of pages after this day are not believed (ISO 8601)."""
     min_characters: int = Field(default=0, ge=0)
     """A shorter text is dropped (characters)."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from infra.artifacts import Attempt
 from infra.errors import UserError
@@ -165,6 +166,17 @@ def test_dates_do_not_depend_on_today(tmp_path: Path) -> None:
     assert row["date"] is None
     (row,) = run([page(0, html("No date"))], tmp_path, "none").documents
     assert row["date"] is None
+
+
+def test_a_latest_date_that_no_calendar_has_is_refused() -> None:
+    with pytest.raises(ValidationError, match="latest_date"):
+        ExtractConfig.model_validate({"latest_date": "2030-02-31"})
+
+
+def test_a_latest_date_enters_the_identity_as_text() -> None:
+    cfg = ExtractConfig.model_validate({"latest_date": "2025-01-01"})
+    assert cfg.identity()["latest_date"] == "2025-01-01"
+    assert ExtractConfig.model_validate_json(cfg.model_dump_json()) == cfg
 
 
 @both
