@@ -17,8 +17,6 @@ log = logging.getLogger(__name__)
 FILE_BYTES: Final = 256 * 1024 * 1024
 """Bytes of bodies in one file of pages/ at most (one page more where a page is larger)."""
 
-_WARNINGS: Final = 10
-
 
 class PageWriter:
     """Writes pages/, quarantine/ and dropped/ of one raw file and keeps its counters."""
@@ -29,7 +27,7 @@ class PageWriter:
         self._rows_per_file = rows_per_file
         self._files = 0
         self._bytes = 0
-        self._warned = 0
+        self._trouble = ""
         self._reported = time.monotonic()
         self._pages = self._next_file()
         self._quarantine = ParquetShard(out.path("quarantine/part.parquet"), QUARANTINE)
@@ -60,13 +58,11 @@ class PageWriter:
         self.counters.drop(reason, url or file)
 
     def quarantine(self, reason: str, message: str, url: str, file: str, offset: int | None, place: str = "") -> None:
-        """Record what could not be read, with one line in the log (the first few of a file, then a count)."""
+        """Record what could not be read, which the log tells in one line a file."""
         error = " ".join(f"{reason}: {message}".split())[:500]
         self._quarantine.write({"url": url, "file": file, "offset": offset, "error": error, "stage": "ingest"})
         self.counters.quarantine(reason, url or f"{file} at {place or offset}")
-        self._warned += 1
-        if self._warned <= _WARNINGS:
-            log.warning("%s, at %s: %s", file, place or f"byte {offset}", error)
+        self._trouble = self._trouble or f"{file}, at {place or f'byte {offset}'}: {error}"
 
     def __enter__(self) -> Self:
         return self
@@ -76,5 +72,6 @@ class PageWriter:
     ) -> None:
         for shard in (self._pages, self._quarantine, self._dropped):
             shard.close(complete=error is None)
-        if self._warned > _WARNINGS:
-            log.warning("%d more entries in quarantine/ of this file", self._warned - _WARNINGS)
+        if self._trouble:
+            count = self.counters.quarantined
+            log.warning("%s%s", self._trouble, f" (the first of {count} entries in quarantine/)" if count > 1 else "")
