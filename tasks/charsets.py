@@ -20,7 +20,7 @@ _XML: Final = re.compile(rb"""\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-
 _SEVEN_BITS: Final = frozenset({"iso2022_jp", "iso2022_jp_1", "iso2022_jp_2", "iso2022_kr", "hz"})
 _META_WINDOW: Final = 16 * 1024
 _DETECT_WINDOW: Final = 128 * 1024
-_NO_CHARSETS: Final = frozenset({"idna", "punycode", "unicode_escape", "raw-unicode-escape", "undefined", "utf-7"})
+_NO_CHARSETS: Final = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "utf-7"})
 _BEYOND_ASCII: Final = bytes(range(0x80, 0x100))
 _WEB_LABELS: Final = {
     "iso-8859-1": "cp1252",

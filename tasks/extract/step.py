@@ -41,7 +41,7 @@ class ExtractConfig(StepConfig):
     """The band of dropped and quarantined shares outside of which the run fails."""
 
 
-@step("extract", version=1, shards={"pages": "pages"})
+@step("extract", version=2, shards={"pages": "pages"})
 def extract(cfg: ExtractConfig, pages: "File", out: "Attempt") -> Counters:
     """Extract the text of each page; documents/ keep the order of the pages, the rest is in dropped/ and quarantine/.
 

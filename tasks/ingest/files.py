@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 _SAMPLE: Final = 1024 * 1024
 _SHOWN_FIELDS: Final = 20
 _BATCH_ROWS: Final = 64
+_ESCAPED_BYTE: Final = re.compile("[\udc80-\udcff]")  # PEP 383, surrogateescape
 
 
 def read_file(source: FilesSource, file: "File", writer: "PageWriter") -> None:
@@ -36,7 +38,7 @@ def read_file(source: FilesSource, file: "File", writer: "PageWriter") -> None:
     if form in ("text", "html"):
         _whole(source, file, writer, form)
         return
-    records = _Records(source, file, writer)
+    records = _Records(source, file, writer, escapes=form == "csv")
     if form == "parquet":
         _parquet(file, records)
     elif form == "csv":
@@ -79,8 +81,10 @@ def _whole(source: FilesSource, file: "File", writer: "PageWriter", kind: str) -
 class _Records:
     """Turns records into pages, and notices a file in which no record has the text field."""
 
-    def __init__(self, source: FilesSource, file: "File", writer: "PageWriter") -> None:
+    def __init__(self, source: FilesSource, file: "File", writer: "PageWriter", escapes: bool) -> None:
+        """`escapes` says that surrogates in the text stand for bytes that could not be decoded."""
         self.source = source
+        self._escapes = escapes
         self.file = file
         self.writer = writer
         self._seen = 0
@@ -101,8 +105,8 @@ class _Records:
             self.bad("missing_text", f"the record has no {source.text_field!r}", offset, place, url)
         elif not isinstance(text, str | bytes):
             self.bad("text_not_a_string", f"{source.text_field!r} is {type(text).__name__}", offset, place, url)
-        elif isinstance(text, str) and (cause := _undecoded(text)):
-            self.bad("charset", f"bytes that are not {cause}", offset, place, url)
+        elif self._escapes and isinstance(text, str) and _ESCAPED_BYTE.search(text):
+            self.bad("charset", "bytes that are not of the file's encoding", offset, place, url)
         elif not text:
             self.writer.drop("empty_body", url, self.file.path, offset)
         else:
@@ -156,11 +160,6 @@ class _Records:
                 f"ingest source {self.source.name}: no record of {self.file.path} has the text field "
                 f"{self.source.text_field!r} (text_field); its fields are: {fields}"
             )
-
-
-def _undecoded(text: str) -> str | None:
-    """Name what is wrong with text that was decoded with surrogates standing for bytes."""
-    return "of the file's encoding" if any("\udc80" <= c <= "\udcff" for c in text) else None
 
 
 def _iso(value: Any) -> str | None:

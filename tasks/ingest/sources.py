@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from infra.errors import UserError
 from infra.steps import Execution
@@ -82,6 +82,16 @@ class FilesSource(_Source):
     """Delimiter of CSV files; by default a comma, a tab in .tsv files."""
     max_record_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     """A larger record or text file is dropped (bytes)."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, encoding: str | None) -> str | None:
+        if encoding is not None:
+            try:
+                b"a".decode(encoding, "replace")  # refuses codecs that give no text, such as "hex"
+            except (LookupError, ValueError) as error:
+                raise ValueError("is no encoding that Python knows, such as utf-8 or cp1252") from error
+        return encoding
 
 
 class CrawlPages(_Source):

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from pydantic import ValidationError
 
 from infra.artifacts import Attempt
 from infra.errors import DataError, UserError
@@ -156,6 +157,23 @@ def test_csv_in_another_charset_is_decoded(tmp_path: Path) -> None:
     path.write_bytes(_csv([{"text": text}]).decode().encode("cp1251"))
     assert read(path, tmp_path).texts() == [text]
     assert read(path, tmp_path, "declared", encoding="cp1251").texts() == [text]
+
+
+def test_bytes_of_another_charset_in_a_csv_are_told_and_json_escapes_are_no_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"text\nplain\n\x90\n")
+    found = read(path, tmp_path, "csv", encoding="utf-8")
+    assert ([row["body"] for row in found.pages], found.counters.errors) == ([b"plain"], {"charset": 1})
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "odd \\udc90 escape"}\n')
+    found = read(path, tmp_path, "jsonl")
+    assert ([row["body"].decode() for row in found.pages], found.quarantine) == (["odd \ufffd escape"], [])
+
+
+@pytest.mark.parametrize("encoding", ["nope", "hex", "", "undefined"])
+def test_an_encoding_that_does_not_exist_is_a_mistake_of_the_recipe(encoding: str) -> None:
+    with pytest.raises(ValidationError, match=r"encoding\n.*is no encoding that Python knows"):
+        FilesSource(kind="files", name="mill", paths=["a.csv"], encoding=encoding)
 
 
 def test_bad_lines_are_quarantined_by_line_number(tmp_path: Path) -> None:
