@@ -34,7 +34,7 @@ def raw_files(recipe: Recipe) -> Iterator[RawFiles]:
     for i, source in enumerate(recipe.ingest.sources):
         if isinstance(source, CrawlConfig):
             raw = crawl(source.model_copy(update={"snapshot": source.snapshot or recipe.snapshot}))
-            pages = CrawlPages(kind="crawl", name=source.name)
+            pages = CrawlPages(kind="crawl", name=source.name, max_page_bytes=source.max_page_bytes)
             yield RawFiles(IngestConfig(source=pages), _below(raw, "warc"))
         else:
             field = f"ingest.sources[{i}].paths"

@@ -1,0 +1,23 @@
+"""The raw files of a recipe's sources and how they are read."""
+
+from typing import Any, cast
+
+from flows.recipe import load_recipe
+from flows.sources import raw_files
+from infra.artifacts import Artifact
+from infra.steps import Pending, Step, executing
+
+
+class Waiting:
+    """Runs nothing."""
+
+    def run(self, step: Step[Any, ...], cfg: Any, inputs: dict[str, Artifact]) -> Artifact:
+        return cast(Artifact, Pending(step.name, "not now"))
+
+
+def test_a_page_that_was_crawled_is_not_too_large_to_read() -> None:
+    recipe = load_recipe("pydoc", sets=["ingest.sources.0.max_page_bytes=50000000"])
+    with executing(Waiting()):
+        (raw,) = raw_files(recipe)
+    assert raw.config.source.kind == "crawl"
+    assert raw.config.source.max_page_bytes == 50_000_000
