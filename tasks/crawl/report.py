@@ -22,7 +22,7 @@ def write(cfg: CrawlConfig, out: Attempt) -> Counters:
     """
     frontier = Frontier(out.scratch / FRONTIER, order=cfg.order, seed=cfg.seed)
     try:
-        with out.path("logs/crawl.jsonl").open("w") as log:
+        with out.path("logs/crawl.jsonl").open("w", encoding="utf-8") as log:
             for entry in frontier.log():
                 entry["fetched"] = datetime.fromtimestamp(entry["fetched"], UTC).isoformat(timespec="milliseconds")
                 log.write(json.dumps(entry, ensure_ascii=False) + "\n")

@@ -66,7 +66,7 @@ def archived(folder: Path) -> dict[str, tuple[int, str, bytes]]:
 
 
 def log(folder: Path) -> dict[str, dict[str, Any]]:
-    lines = (folder / "logs/crawl.jsonl").read_text().splitlines()
+    lines = (folder / "logs/crawl.jsonl").read_text(encoding="utf-8").splitlines()
     return {entry["url"]: entry for entry in map(json.loads, lines)}
 
 
