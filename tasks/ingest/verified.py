@@ -30,7 +30,10 @@ def opened(file: "File") -> Iterator[BinaryIO]:
 @contextmanager
 def local(file: "File") -> Iterator[Path]:
     """Give a file of a user as a local path; raises DataError at the end if its bytes changed since its sha256."""
-    path = file.local()
+    try:
+        path = file.local()
+    except DataError as error:  # a copy that was fetched and is not what was fingerprinted
+        raise _changed(file) from error
     yield path
     if path.stat().st_size != file.bytes or sha256_file(path) != file.sha256:
         raise _changed(file)

@@ -286,6 +286,23 @@ def test_a_truncated_archive_gives_what_comes_before(tmp_path: Path, cut: int) -
     assert "truncated" in entry["error"] or "not gzip" in entry["error"]
 
 
+def test_a_connection_lost_while_reading_is_no_damage_of_an_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Lost(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell():
+                raise OSError("connection lost")
+            return super().read(size)
+
+    path = tmp_path / "a.warc.gz"
+    write_warc(path, [response(url, random.Random(url).randbytes(9000)) for url in urls(9)])
+    data = path.read_bytes()
+    monkeypatch.setattr(File, "open", lambda file: Lost(data))
+    with pytest.raises(OSError, match="connection lost"):
+        read(path, tmp_path)
+
+
 def test_a_truncated_plain_archive_gives_what_comes_before(tmp_path: Path) -> None:
     path = tmp_path / "a.warc"
     offsets = write_warc(path, plain(3), compress=False)

@@ -352,6 +352,19 @@ def test_a_file_that_changed_since_its_fingerprint_is_named(tmp_path: Path, name
 
 
 @pytest.mark.parametrize(("limit", "reason"), [(9, "too_large"), (10_000, None)])
+def test_a_parquet_file_that_changed_where_it_lies_remotely_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fsspec
+
+    monkeypatch.chdir(tmp_path)
+    fsspec.filesystem("memory").pipe_file("/changed/a.parquet", _parquet(RECORDS))
+    file = File(path="a.parquet", location="a.parquet", bytes=9, sha256="0" * 64, root="memory://changed")
+    source = FilesSource(kind="files", name="mill", paths=["x"])
+    with pytest.raises(DataError, match=r"memory://.*a\.parquet: changed while it was read; run again"):
+        ingest.fn(IngestConfig(source=source), file, Attempt.at(tmp_path / "out"))
+
+
 def test_what_a_reader_leaves_unread_is_part_of_the_fingerprint(tmp_path: Path, limit: int, reason: str | None) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"x" * 5_000)
