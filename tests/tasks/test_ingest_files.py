@@ -351,7 +351,6 @@ def test_a_file_that_changed_since_its_fingerprint_is_named(tmp_path: Path, name
         ingest.fn(config, fingerprinted, Attempt.at(tmp_path / "out"))
 
 
-@pytest.mark.parametrize(("limit", "reason"), [(9, "too_large"), (10_000, None)])
 def test_a_parquet_file_that_changed_where_it_lies_remotely_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,6 +364,7 @@ def test_a_parquet_file_that_changed_where_it_lies_remotely_is_named(
         ingest.fn(IngestConfig(source=source), file, Attempt.at(tmp_path / "out"))
 
 
+@pytest.mark.parametrize(("limit", "reason"), [(9, "too_large"), (10_000, None)])
 def test_what_a_reader_leaves_unread_is_part_of_the_fingerprint(tmp_path: Path, limit: int, reason: str | None) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"x" * 5_000)
