@@ -18,6 +18,8 @@ from infra.errors import MillraceError, UserError
 from infra.retries import patiently
 from infra.settings import settings
 
+_INTERRUPTED = 130
+"""What Typer makes of KeyboardInterrupt."""
 _EXIT_SECONDS = 15.0
 """Time in which Prefect may send its last events to the server at exit."""
 
@@ -387,6 +389,9 @@ def _guarded(body: Callable[[], Any]) -> int:
     try:
         return int(body() or 0)
     except typer.Exit as exc:
+        if exc.exit_code == _INTERRUPTED:
+            _complain("interrupted")
+            return 1
         return exc.exit_code
     except TyperException as exc:
         _complain(exc.format_message())

@@ -19,6 +19,8 @@ class Proxy(ThreadingHTTPServer):
     daemon_threads = True
     mode: Literal["up", "503", "down"] = "up"
     failures = 0
+    requests = 0
+    down_after: int | None = None
     puts: list[str]
 
     def __init__(self, target: str) -> None:
@@ -39,6 +41,11 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         chunked = "chunked" in (self.headers.get("Transfer-Encoding") or "")
         body = self._chunks() if chunked else self.rfile.read(length)
+        self.server.requests += 1
+        if self.server.down_after is not None and self.server.requests > self.server.down_after:
+            self.server.mode = "down"
+        if self.command == "PUT":
+            self.server.puts.append(self.path)
         if self.server.mode == "down":
             self.server.failures += 1
             self.close_connection = True
@@ -48,8 +55,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.failures += 1
             self._answer(503, [("Content-Type", "application/xml")], SLOW_DOWN)
             return
-        if self.command == "PUT":
-            self.server.puts.append(self.path)
         upstream = http.client.HTTPConnection(self.server.target.hostname or "", self.server.target.port, timeout=60)
         headers = {k: v for k, v in self.headers.items() if k.lower() not in ("transfer-encoding", "content-length")}
         upstream.request(self.command, self.path, body, {**headers, "Content-Length": str(len(body))})

@@ -1,5 +1,6 @@
 """`kill -9` at any moment, then the same command: nothing lost, nothing done twice, the same bytes at the end."""
 
+import json
 import os
 import signal
 import time
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.running import World, digests, states, write_corpus
@@ -86,11 +88,42 @@ def _attempts(world: World, step: str, name: str) -> list[Path]:
     return sorted((world.folder / ".millrace" / "artifacts" / step).glob(f"*/attempt-*/{name}"))
 
 
+@pytest.mark.parametrize(
+    ("sign", "place", "embedded"),
+    [
+        (signal.SIGINT, "annotate.shard", False),
+        (signal.SIGTERM, "pretrain", False),
+        (signal.SIGTERM, "extract.shard", True),
+    ],
+)
+def test_an_interrupted_run_says_how_to_go_on_and_leaves_no_process(
+    sign: signal.Signals, place: str, embedded: bool, world: World
+) -> None:
+    if embedded:  # a temporary server of its own
+        world.environment = {"PREFECT_HOME": str(world.folder / "prefect")}
+    recipe = world.recipe()
+    process = world.start("run", recipe)
+    end = time.monotonic() + 180
+    while not _building(world, place):
+        assert process.poll() is None, process.communicate()[1][-2000:]
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    time.sleep(1 if place == "pretrain" else 0)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(sign)
+    _, err = process.communicate(timeout=40)
+    assert process.returncode == 1, err[-2000:]
+    assert f"to go on from where it stopped: millrace run {recipe}" in err
+    assert "Traceback" not in err
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+    (run,) = (world.folder / ".millrace" / "runs").iterdir()
+    assert json.loads((run / "summary.json").read_text())["status"] == "failed"
+
+
 def test_two_runs_at_once_publish_each_artifact_once(world: World, undisturbed: Any) -> None:
     recipe = world.recipe()
     both = [world.start("run", recipe, "--json") for _ in range(2)]
-    import json
-
     ended = [process.communicate(timeout=300) for process in both]
     for process, (_, err) in zip(both, ended, strict=True):
         assert process.returncode == 0, err[-3000:]

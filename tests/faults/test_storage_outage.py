@@ -59,20 +59,29 @@ def test_storage_that_answers_503_for_a_while_is_survived(world: World, wire: Pr
     assert states(summary)["split"] == "ran"
 
 
-def test_storage_that_is_down_fails_the_run_and_recomputes_nothing(
+def _attempts(s3_bucket: str) -> dict[str, str]:
+    return {a.digest: a.manifest.attempt for a in ArtifactStore(f"{s3_bucket}/store").published()}
+
+
+def test_storage_that_goes_down_fails_the_run_and_recomputes_nothing(
     world: World, wire: Proxy, s3_bucket: str, moto_server: str
 ) -> None:
     recipe = world.recipe()
+    world.environment |= {"MILLRACE_RETRIES": "1", "MILLRACE_RETRY_SECONDS": "0.2", "AWS_MAX_ATTEMPTS": "1"}
     world.run("run", recipe, "--until", "split")
-    before = {a.digest: a.manifest.attempt for a in ArtifactStore(f"{s3_bucket}/store").published()}
+    before = _attempts(s3_bucket)
     wire.puts.clear()
-    wire.mode = "down"
-    world.environment |= {"MILLRACE_RETRIES": "1", "AWS_MAX_ATTEMPTS": "1"}
-    failed = world.run("run", recipe, "--until", "split", status=None)
-    assert failed.returncode != 0
-    assert "Traceback" not in failed.stderr
-    assert wire.puts == []
-    wire.mode = "up"
+    wire.requests = 0
+    world.run("plan", recipe, "--until", "split")
+    looked_up = wire.requests
+    for mode_from in (2 * looked_up + 2, 0):  # within the steps' own lookups; from the very beginning
+        wire.requests, wire.down_after, wire.mode = 0, mode_from, "up"
+        failed = world.run("run", recipe, "--until", "split", status=None)
+        assert wire.failures > 0
+        assert failed.returncode != 0, mode_from
+        assert "Traceback" not in failed.stderr
+        assert not [path for path in wire.puts if "/artifacts/" in path], mode_from
+        wire.failures, wire.down_after, wire.mode = 0, None, "up"
     summary = world.summary(recipe, "--until", "split")
     assert set(states(summary).values()) == {"cached"}
-    assert {a.digest: a.manifest.attempt for a in ArtifactStore(f"{s3_bucket}/store").published()} == before
+    assert _attempts(s3_bucket) == before

@@ -169,6 +169,10 @@ def test_a_whole_run_and_what_it_leaves_behind(world: World, prefect_server: str
     changed = world.summary(recipe, "--set", "select.min_words=40", "--until", "select")
     assert states(changed) == {"ingest": "cached", "extract": "cached", "annotate": "cached", "select": "ran"}
 
+    lineage = world.run("lineage", "tiny").stdout
+    for name in ("pretrain", "tokens", "dedup", "extract", "ingest", "corpus/0.jsonl", "corpus/1.jsonl"):
+        assert name in lineage, name
+
     text = json.loads(world.run("generate", "tiny", "--prompt", "The ", "--max-tokens", "8", "--json").stdout)
     assert text == json.loads(world.run("generate", "tiny", "--prompt", "The ", "--max-tokens", "8", "--json").stdout)
     assert text["text"]
