@@ -387,11 +387,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _guarded(body: Callable[[], Any]) -> int:
     try:
-        return int(body() or 0)
+        status = int(body() or 0)
+        if status == _INTERRUPTED:
+            raise KeyboardInterrupt
+        return status
     except typer.Exit as exc:
-        if exc.exit_code == _INTERRUPTED:
-            _complain("interrupted")
-            return 1
         return exc.exit_code
     except TyperException as exc:
         _complain(exc.format_message())
