@@ -21,7 +21,7 @@ from infra.execution import Options, Progress, StepRecord, StepRunner
 from infra.manifests import Counters
 from infra.planning import Planner
 from infra.processes import Workers
-from infra.retries import patiently
+from infra.retries import patiently, transient
 from infra.settings import settings
 from infra.steps import executing
 
@@ -274,6 +274,8 @@ def _leave(this: Run) -> None:
         except Exception as exc:
             log.warning("the run's %s could not be written: %s: %s", what, type(exc).__name__, _one_line(exc))
             log.debug("writing the %s", what, exc_info=True)
+            if transient(exc):  # storage does not answer: the rest would only wait for it as well
+                return
 
 
 def _one_line(exc: BaseException) -> str:

@@ -19,7 +19,7 @@ _FINAL_OS_ERRORS = (
 T = TypeVar("T")
 
 
-def patiently(work: Callable[[], T], *, tries: int = 5, seconds: float = 1.0) -> T:
+def patiently(work: Callable[[], T], *, tries: int = 3, seconds: float = 0.5) -> T:
     """Return what `work` returns; a transient error is tried again with growing, jittered waits, then raised."""
     for attempt in Retrying(
         retry=retry_if_exception(transient),
