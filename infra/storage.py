@@ -43,7 +43,7 @@ def _filesystem(url: str, pid: int) -> tuple[fsspec.AbstractFileSystem, str]:
             "config_kwargs": {
                 "connect_timeout": 5,
                 "read_timeout": 60,
-                "retries": {"max_attempts": 3, "mode": "standard"},
+                "retries": {"max_attempts": 1, "mode": "standard"},  # s3fs tries five times itself
             },
         }
     try:
