@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -48,6 +49,11 @@ def write_corpus(folder: Path, *, files: int = 4, each: int = 12) -> None:
         (folder / f"{i}.jsonl").write_text("\n".join(lines) + "\n")
 
 
+def _heed_interrupts() -> None:
+    """Undo what a shell does to the jobs it starts in the background: they, and these tests' children, ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass
 class World:
     """A working directory with a corpus, a recipe and the settings of a run."""
@@ -72,6 +78,7 @@ class World:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=_heed_interrupts,
             **options,
         )
 
