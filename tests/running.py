@@ -50,7 +50,7 @@ def write_corpus(folder: Path, *, files: int = 4, each: int = 12) -> None:
 
 
 def _heed_interrupts() -> None:
-    """Undo what a shell does to the jobs it starts in the background: they, and these tests' children, ignore SIGINT."""
+    """Undo what a shell does to jobs that it starts in the background: they and their children ignore SIGINT."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
