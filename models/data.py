@@ -10,12 +10,15 @@ evaluated, and what fills them up is no target.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.order import TrainingOrder
+
+if TYPE_CHECKING:
+    import torch
 
 IGNORE = -100
 """Target of a position whose loss does not count."""
@@ -34,6 +37,10 @@ class Batch(NamedTuple):
     """Number in its row of the document that each *target* is of, ascending; PADDING where it is of none; None where
     nobody asked. A position may attend to those before it with the same number: then each document is predicted as if
     it stood alone, the first of its tokens from the end token before it."""
+    source: NDArray[np.int64] | None = None
+    """What an encoder reads where inputs and targets are a decoder's: (B, S)."""
+    source_documents: NDArray[np.int64] | None = None
+    """As `documents`, of the source: (B, S); a decoder's position may attend to those with its own number."""
 
     @property
     def scored(self) -> int:
@@ -206,3 +213,13 @@ def validation_batches(
             of[:count] = stream.documents(start, count)
         shape = (batch, sequence_length)
         yield Batch(inputs.reshape(shape), targets.reshape(shape), of.reshape(shape) if documents else None)
+
+
+def tensors(batch: Batch, device: "torch.device") -> "list[torch.Tensor | None]":
+    """Return what a batch holds as tensors on `device`, up to the last that is not None."""
+    import torch
+
+    held = [None if each is None else torch.from_numpy(each).to(device) for each in batch]
+    while held[-1] is None:
+        held.pop()
+    return held

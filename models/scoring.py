@@ -85,6 +85,6 @@ def _score(model: LanguageModel, windows: Sequence[_Window], nats: list[float]) 
     for row, window in enumerate(windows):
         inputs[row, : len(window.inputs)] = torch.tensor(window.inputs)
         targets[row, : len(window.targets)] = torch.tensor(window.targets)
-    losses = model.network(inputs, targets, "none").view(len(windows), longest)
+    losses = model.network(inputs, targets, reduction="none").view(len(windows), longest)
     for window, total in zip(windows, losses.double().sum(dim=1).tolist(), strict=True):
         nats[window.document] += total

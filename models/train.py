@@ -14,16 +14,13 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from infra.errors import DataError, UserError
 from infra.storage import Storage
 from models.checkpoints import Checkpoint, Checkpoints, check_resumable
 from models.config import plan_batch
-from models.job import PROGRESS, Failure, Job, failure_folder, result_file
-
-if TYPE_CHECKING:
-    from models.data import Batch
+from models.job import PROGRESS, Failure, Job, failure_folder
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +38,7 @@ class Trainer:
         from models.engine import Engine, initialise_processes, resolve_precision
         from models.order import TrainingOrder
         from models.telemetry import Curve, Logs, Meter
+        from models.validation import Validation
 
         self.job, training, execution = job, job.training, job.execution
         self.rank, self.ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -76,7 +74,7 @@ class Trainer:
             eod=job.eod,
             documents=training.document_mask,
         )
-        self.validation = TokenStream(job.validation.shards, job.dtype, ends=job.validation.ends)
+        self.validation = Validation(job, micro_batch=self.micro, rank=self.rank, ranks=self.ranks, device=self.device)
         self.engine = Engine(
             training, execution, vocab_size=job.vocab_size, precision=self.precision, device=self.device
         )
@@ -164,13 +162,6 @@ class Trainer:
         self.dist.broadcast_object_list(holder, src=0)
         return holder[0]
 
-    def _sum(self, values: list[float]) -> list[float]:
-        if self.ranks == 1:
-            return values
-        tensor = self.torch.tensor(values, dtype=self.torch.float64, device=self.device)
-        self.dist.all_reduce(tensor)
-        return [float(v) for v in tensor.tolist()]
-
     # --- the loop
 
     def train(self) -> None:
@@ -183,20 +174,22 @@ class Trainer:
 
     def train_step(self) -> None:
         """Take one step, validate if it is time, and note both in the curve."""
+        from models.data import tensors
+        from models.engine import sum_over_ranks
         from models.schedule import learning_rate_fraction
 
         training = self.job.training
         step = self.next_step
         started = time.perf_counter()
         read = list(self.data.step(step))
-        batches = [self._tensors(batch) for batch in read]
+        batches = [tensors(batch, self.device) for batch in read]
         waited = time.perf_counter() - started
         fraction = learning_rate_fraction(training.schedule, step=step, steps=training.steps)
         # Windows that were laid out have targets that do not count, more or fewer of them in each micro-batch.
         packed = self.job.train.window is not None
-        scored = int(self._sum([sum(batch.scored for batch in read)])[0]) if packed else None
+        scored = int(sum_over_ranks([sum(batch.scored for batch in read)], self.device)[0]) if packed else None
         loss, norm = self.engine.step(batches, fraction, scored)
-        loss = self._sum([loss])[0] / self.ranks
+        loss = sum_over_ranks([loss], self.device)[0] / self.ranks
         tokens = training.batch * training.model.sequence_length
         self.meter.step(seconds=time.perf_counter() - started, data_seconds=waited, tokens=tokens)
         self.next_step = done = step + 1
@@ -232,45 +225,8 @@ class Trainer:
 
     def validate(self, *, whole: bool) -> tuple[float, float]:
         """Return nats a token and bits a byte over the validation split, or the prefix of it that the recipe names."""
-        import math
-
-        from models.data import validation_batches
-
-        prefix = self.job.training.validation_tokens
-        tokens = self.job.validation.tokens if whole or prefix is None else min(prefix, self.job.validation.tokens)
-        batches = validation_batches(
-            self.validation,
-            tokens=tokens,
-            eod=self.job.eod,
-            sequence_length=self.job.training.model.sequence_length,
-            batch=self.micro,
-            documents=self.job.training.document_mask,
-        )
-        nats = 0.0
-        # Every rank runs every round (ZeRO-3 gathers in each), but its own batch of the round only.
-        for i, batch in enumerate(batches):
-            if i % self.ranks == self.rank:
-                nats += self._summed(batch)
-            self._progress()
-        rounds = -(-tokens // (self.micro * self.job.training.model.sequence_length))
-        if rounds % self.ranks and self.rank >= rounds % self.ranks:
-            self._summed(batch)
-        nats = self._sum([nats])[0]
-        return nats / tokens, nats / math.log(2) / self._validation_bytes(tokens)
-
-    def _summed(self, batch: "Batch") -> float:
-        return self.engine.summed_loss(*self._tensors(batch))
-
-    def _tensors(self, batch: "Batch") -> Any:
-        """Return inputs, targets and documents (or None) on the device."""
-        return tuple(None if each is None else self.torch.from_numpy(each).to(self.device) for each in batch)
-
-    def _validation_bytes(self, tokens: int) -> int:
-        import numpy as np
-
-        if tokens == self.job.validation.tokens:
-            return self.job.validation.bytes
-        return int(np.load(self.job.token_bytes)[self.validation.read(0, tokens)].sum())
+        prefix = None if whole else self.job.training.validation_tokens
+        return self.validation.losses(self.engine, tokens=prefix, progress=self._progress)
 
     def _progress(self) -> None:
         if self.rank == 0 and time.monotonic() - self._said >= _PROGRESS_SECONDS:
@@ -284,62 +240,23 @@ class Trainer:
         """Write the model artifact, then the measurements that say it is whole."""
         weights = self.engine.full_weights()
         if self.rank == 0:
+            from models.artifact import write_artifact
+
             self.checkpoints.wait()
-            self._write(weights)
+            assert self.logs is not None
+            self.logs.close()
+            write_artifact(
+                self.job,
+                weights,
+                curve=self.curve,
+                meter=self.meter,
+                parameters=self.parameters,
+                bad_steps=self.engine.bad_steps,
+                precision=(self.precision, self.precision_reason),
+                micro_batch=self.micro,
+                device=self.device,
+            )
         self.dist.barrier()
-
-    def _write(self, weights: dict[str, Any]) -> None:
-        from safetensors.torch import save_file
-
-        from models.telemetry import flops_per_token, peak_flops
-
-        job, out = self.job, self.job.output
-        model = job.training.model
-        save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
-        config = {"architecture": "decoder", "vocab_size": job.vocab_size, "eod": job.eod, "model": model.model_dump()}
-        _write_json(out / "config.json", config)
-        self.curve.save(out / "curve.jsonl")
-        last = self.curve.rows[-1]
-        training = {
-            "parameters": self.parameters,
-            "steps": job.training.steps,
-            "tokens": job.training.steps * job.training.batch * model.sequence_length,
-            "bad_steps": self.engine.bad_steps,
-            "precision": self.precision,
-            "tokenizer": job.tokenizer_digest,
-            "validation_loss": last["validation_loss"],
-            "validation_bits_per_byte": last["validation_bits_per_byte"],
-        }
-        _write_json(out / "training.json", training)
-        assert self.logs is not None
-        self.logs.close()
-        rate = self.meter.tokens_per_second
-        cuda = self.device.type == "cuda"
-        device = self.torch.cuda.get_device_name() if cuda else "CPU"
-        peak = peak_flops(device)
-        flops = flops_per_token(model, parameters=self.parameters, vocab_size=job.vocab_size)
-        _write_json(
-            result_file(job.scratch),
-            {
-                **training,
-                "tokens_per_second": rate,
-                "mfu": rate * flops / (peak * self.ranks) if peak and rate else None,
-                "mfu_reason": None if peak else f"no peak FLOP/s is known for {device}",
-                "device": device,
-                "precision_reason": self.precision_reason,
-                "threads": self.job.threads,
-                "ranks": self.ranks,
-                "micro_batch": self.micro,
-                "training_seconds": self.meter.seconds,
-                "data_wait_share": self.meter.data_seconds / self.meter.seconds if self.meter.seconds else None,
-            },
-        )
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
-    temporary.replace(path)
 
 
 def _failure(exc: BaseException, rank: int) -> Failure:

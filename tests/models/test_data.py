@@ -44,7 +44,9 @@ def test_ranks_and_micro_batches_only_cut_the_same_sequences(stream: TokenStream
 @pytest.mark.parametrize("tokens", [1, 31, 32, 33, 1000])
 def test_validation_predicts_each_token_once_from_the_one_before(stream: TokenStream, tokens: int) -> None:
     pairs = []
-    for inputs, targets, documents in validation_batches(stream, tokens=tokens, eod=EOD, sequence_length=8, batch=4):
+    for inputs, targets, documents, *_ in validation_batches(
+        stream, tokens=tokens, eod=EOD, sequence_length=8, batch=4
+    ):
         assert inputs.shape == targets.shape == (4, 8)
         assert documents is None
         pairs += [(i, t) for i, t in zip(inputs.ravel().tolist(), targets.ravel().tolist(), strict=True) if t != IGNORE]
@@ -74,7 +76,7 @@ def test_documents_of_a_window_that_lies_anywhere(tmp_path: Path) -> None:
     for step in range(8):
         for batch in data.step(step):
             assert batch.documents is not None
-            for inputs, targets, documents, positions in zip(*batch, batch.positions(), strict=True):
+            for inputs, targets, documents, positions in zip(*batch[:3], batch.positions(), strict=True):
                 ended = np.cumsum(inputs == EOD)  # an end token of the inputs is before the first token of the next
                 assert (documents - documents[0]).tolist() == (ended - ended[0]).tolist()
                 assert (positions == 0).tolist() == (np.diff(documents, prepend=-5) != 0).tolist()

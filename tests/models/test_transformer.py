@@ -73,7 +73,9 @@ def test_targets_to_ignore_do_not_count() -> None:
     tokens = torch.randint(0, 50, (1, 9), generator=torch.Generator().manual_seed(1))
     targets = tokens[:, 1:].clone()
     targets[:, 4:] = IGNORE
-    torch.testing.assert_close(model(tokens[:, :-1], targets, "sum"), model(tokens[:, :4], tokens[:, 1:5], "sum"))
+    torch.testing.assert_close(
+        model(tokens[:, :-1], targets, reduction="sum"), model(tokens[:, :4], tokens[:, 1:5], reduction="sum")
+    )
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 48, 16), (2, 16, 48)])

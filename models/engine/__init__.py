@@ -8,7 +8,7 @@ import datetime
 import logging
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,15 @@ def _release_shared_memory() -> None:
     Path("/dev/shm", f"{name}_{os.environ['RANK']}").unlink(missing_ok=True)
 
 
+def sum_over_ranks(values: Sequence[float], device: torch.device) -> list[float]:
+    """Return each of the values summed over all ranks, in fp64; every rank must call it."""
+    if torch.distributed.get_world_size() == 1:
+        return list(values)
+    tensor = torch.tensor(values, dtype=torch.float64, device=device)
+    torch.distributed.all_reduce(tensor)
+    return [float(v) for v in tensor.tolist()]
+
+
 def deepspeed_config(training: TrainingConfig, execution: ExecutionConfig, precision: str) -> dict[str, Any]:
     """Return DeepSpeed's configuration: every key that it needs, none that it would guess."""
     micro, accumulation = plan_batch(batch=training.batch, ranks=execution.ranks, micro_batch=execution.micro_batch)
@@ -118,11 +127,11 @@ class Engine:
         )
 
     def step(
-        self, batches: Iterable[tuple[Tensor, Tensor, Tensor | None]], fraction: float, scored: int | None = None
+        self, batches: Iterable[Sequence[Tensor | None]], fraction: float, scored: int | None = None
     ) -> tuple[float, float | None]:
         """Take one optimiser step over this rank's micro-batches at `fraction` of the peak rates.
 
-        A micro-batch is inputs, targets and, where attention is to stay within documents, their numbers: each (B, T).
+        A micro-batch is what `models.data.Batch` holds, as tensors, without the last ones where these are None.
         `scored` targets of the step count, over all ranks; None where all do.  Where they are counted, each has the
         same weight whatever micro-batch it is in.
 
@@ -134,11 +143,11 @@ class Engine:
         self._engine.train()
         losses = []
         norm: float | None = math.nan
-        for inputs, targets, documents in batches:
+        for batch in batches:
             if scored is None:
-                loss = self._engine(inputs, targets, "mean", documents)
+                loss = self._engine(*batch, reduction="mean")
             else:
-                loss = self._engine(inputs, targets, "sum", documents) * (self._micro_batches / max(scored, 1))
+                loss = self._engine(*batch, reduction="sum") * (self._micro_batches / max(scored, 1))
             self._engine.backward(loss)
             losses.append(loss.detach())
             if self.execution.zero_stage == 0 and self._engine.is_gradient_accumulation_boundary():
@@ -165,10 +174,10 @@ class Engine:
         return norm
 
     @torch.no_grad()
-    def summed_loss(self, inputs: Tensor, targets: Tensor, documents: Tensor | None = None) -> float:
+    def summed_loss(self, batch: Sequence[Tensor | None]) -> float:
         """Return the summed loss in nats of one batch, without training; every rank must call it equally often."""
         self._engine.eval()
-        return float(self._engine(inputs, targets, "sum", documents).item())
+        return float(self._engine(*batch, reduction="sum").item())
 
     def save(self, folder: Path) -> None:
         """Write this rank's state below a local folder; every rank must call it."""

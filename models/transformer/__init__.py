@@ -185,7 +185,7 @@ class Transformer(nn.Module):
         return output
 
     def forward(
-        self, tokens_BT: Tensor, targets_BT: Tensor, reduction: str = "mean", documents_BT: Tensor | None = None
+        self, tokens_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None, *, reduction: str = "mean"
     ) -> Tensor:
         """Return the cross-entropy in nats of `targets_BT`, where they are not IGNORE: its mean, sum or all of it."""
         logits_BTV = self.logits(tokens_BT, documents_BT=documents_BT)

@@ -1,0 +1,26 @@
+"""What is trained and how: the typed configuration of the network, the optimiser, the schedule and the run.
+
+Nothing here imports torch: recipes, plans and forms are made of these classes.  What enters the identity of a model
+(`TrainingConfig`) is kept apart from where and how it is trained (`ExecutionConfig`): ranks, threads, ZeRO stage and
+micro-batch change the order of floating-point sums (curves agree within 1e-3), never what is computed.
+"""
+
+from models.config.checks import check_execution
+from models.config.execution import ExecutionConfig, plan_batch, smaller_micro_batch
+from models.config.optimizers import AdamWConfig, MuonConfig, OptimizerConfig
+from models.config.schedules import ScheduleConfig
+from models.config.shape import ModelConfig
+from models.config.training import TrainingConfig
+
+__all__ = [
+    "AdamWConfig",
+    "ExecutionConfig",
+    "ModelConfig",
+    "MuonConfig",
+    "OptimizerConfig",
+    "ScheduleConfig",
+    "TrainingConfig",
+    "check_execution",
+    "plan_batch",
+    "smaller_micro_batch",
+]

@@ -1,0 +1,55 @@
+"""Everything that decides what the trained model is."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+from models.config.base import CONFIG
+from models.config.optimizers import OptimizerConfig
+from models.config.schedules import ScheduleConfig
+from models.config.shape import ModelConfig
+
+
+class TrainingConfig(BaseModel):
+    """Everything that decides what the trained model is."""
+
+    model_config = CONFIG
+
+    model: ModelConfig
+    """Shape of the network."""
+    optimizer: OptimizerConfig
+    """How the parameters are moved."""
+    schedule: ScheduleConfig
+    """How the learning rate changes over the steps."""
+    steps: int = Field(ge=1)
+    """Optimiser steps."""
+    batch: int = Field(ge=1)
+    """Sequences in a step, over all ranks and micro-batches."""
+    document_mask: bool = False
+    """Let attention reach over the tokens of one document alone, where several share a sequence; as they are evaluated.
+    Otherwise the end token between them is all that tells them apart."""
+    precision: Literal["auto", "fp32", "bf16", "bf16_autocast"] = "fp32"
+    """fp32; bf16 (weights in bf16, fp32 master copy in the ZeRO optimiser, stage 1 or more); bf16_autocast (weights in
+    fp32, matrix products in bf16). auto takes bf16_autocast where the processor multiplies bf16 in hardware, else
+    fp32, and records why: the same recipe then gives other numbers on other machines."""
+    gradient_clipping: float = Field(default=1.0, ge=0)
+    """Largest norm of the gradient of all parameters; 0 turns clipping off."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Seed of the initial weights and of the data order."""
+    validate_every: int = Field(default=0, ge=0)
+    """Steps between two validations; 0 validates at the end only. The end is always validated."""
+    validation_tokens: int | None = Field(default=None, ge=1)
+    """Length of the fixed prefix of the validation split that in-loop validations use; the final one, and all of them
+    by default, use the whole split."""
+    curve_every: int = Field(default=1, ge=1)
+    """Steps between two lines of curve.jsonl (validations have theirs in any case)."""
+    max_bad_steps: int = Field(default=10, ge=0)
+    """Steps skipped for a non-finite loss or gradient before the run is given up."""
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> Self:
+        if self.schedule.warmup_steps >= self.steps:
+            raise ValueError(
+                f"schedule.warmup_steps={self.schedule.warmup_steps} leaves no step of steps={self.steps} to train in"
+            )
+        return self
