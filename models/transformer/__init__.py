@@ -44,7 +44,7 @@ class Attention(nn.Module):
 
     def __init__(self, cfg: ModelConfig) -> None:
         super().__init__()
-        self.heads, self.kv_heads, self.head_width = cfg.heads, cfg.kv_heads or cfg.heads, cfg.head_width
+        self.heads, self.kv_heads, self.head_width = cfg.heads, cfg.resolved_kv_heads, cfg.resolved_head_width
         self.query = nn.Linear(cfg.width, self.heads * self.head_width, bias=False)
         self.key = nn.Linear(cfg.width, self.kv_heads * self.head_width, bias=False)
         self.value = nn.Linear(cfg.width, self.kv_heads * self.head_width, bias=False)
@@ -83,9 +83,9 @@ class FeedForward(nn.Module):
     def __init__(self, cfg: ModelConfig) -> None:
         super().__init__()
         self.activation = cfg.activation
-        self.up = nn.Linear(cfg.width, cfg.ffn_width, bias=False)
-        self.gate = nn.Linear(cfg.width, cfg.ffn_width, bias=False) if cfg.activation == "swiglu" else None
-        self.down = nn.Linear(cfg.ffn_width, cfg.width, bias=False)
+        self.up = nn.Linear(cfg.width, cfg.resolved_ffn_width, bias=False)
+        self.gate = nn.Linear(cfg.width, cfg.resolved_ffn_width, bias=False) if cfg.activation == "swiglu" else None
+        self.down = nn.Linear(cfg.resolved_ffn_width, cfg.width, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Map each position on its own."""
@@ -151,8 +151,8 @@ class Transformer(nn.Module):
         """Return cosines and sines, each (1, T, 1, K/2), of positions `start` to `end`."""
         if self._rope is None or self._rope[0].shape[1] < end or self._rope[0].device != device:
             length = max(end, self.cfg.sequence_length)
-            half = torch.arange(0, self.cfg.head_width, 2, dtype=torch.float32, device=device)
-            frequencies = self.cfg.rope_base ** (-half / self.cfg.head_width)
+            half = torch.arange(0, self.cfg.resolved_head_width, 2, dtype=torch.float32, device=device)
+            frequencies = self.cfg.rope_base ** (-half / self.cfg.resolved_head_width)
             angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequencies)
             self._rope = (angles.cos()[None, :, None, :], angles.sin()[None, :, None, :])
         return self._rope[0][:, start:end].to(dtype), self._rope[1][:, start:end].to(dtype)
