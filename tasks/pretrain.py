@@ -27,7 +27,7 @@ from infra.launch import run_group
 from infra.manifests import Counters
 from infra.settings import usable_cores
 from infra.steps import Execution, StepConfig, step
-from models.config import ExecutionConfig, TrainingConfig, check_execution, smaller_micro_batch
+from models.config import ExecutionConfig, TrainingConfig, check_execution
 from models.job import PROGRESS, Failure, Job, Split, failure_folder, first_cause, result_file
 from models.order import Stage, TrainingOrder
 
@@ -241,7 +241,7 @@ def _run(job: Job, report: "_Lines") -> int:
 def _with_smaller_micro_batch(job: Job, cause: Failure) -> Job:
     """Return the job with half the micro-batch and the same batch; raises DataError if one sequence does not fit."""
     batch, execution = job.training.batch, job.execution
-    micro = smaller_micro_batch(batch=batch, ranks=execution.ranks, micro_batch=execution.micro_batch)
+    micro = execution.smaller_micro_batch(batch)
     if micro is None:
         raise DataError(
             f"pretrain: not even execution.micro_batch=1 fits into memory ({cause.message}); use a smaller model or "

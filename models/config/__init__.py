@@ -6,7 +6,7 @@ micro-batch change the order of floating-point sums (curves agree within 1e-3), 
 """
 
 from models.config.checks import check_execution
-from models.config.execution import ExecutionConfig, plan_batch, smaller_micro_batch
+from models.config.execution import ExecutionConfig, plan_batch
 from models.config.optimizers import AdamWConfig, MuonConfig, OptimizerConfig
 from models.config.schedules import ScheduleConfig
 from models.config.shape import ModelConfig
@@ -22,5 +22,4 @@ __all__ = [
     "TrainingConfig",
     "check_execution",
     "plan_batch",
-    "smaller_micro_batch",
 ]

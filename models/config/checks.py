@@ -1,6 +1,7 @@
 """What cannot be trained, and why, said before any process is started."""
 
-from models.config.execution import ExecutionConfig, plan_batch
+from models.config.execution import ExecutionConfig
+from models.config.parallelism import check_parallelism
 from models.config.training import TrainingConfig
 
 
@@ -8,7 +9,7 @@ def check_execution(training: TrainingConfig, execution: ExecutionConfig) -> lis
     """Return every reason why these two cannot run together, before any process is started."""
     problems = []
     try:
-        plan_batch(batch=training.batch, ranks=execution.ranks, micro_batch=execution.micro_batch)
+        execution.plan(training.batch)
     except ValueError as exc:
         problems.append(str(exc))
     if execution.launcher == "python" and execution.ranks > 1:
@@ -16,11 +17,7 @@ def check_execution(training: TrainingConfig, execution: ExecutionConfig) -> lis
             f"execution.launcher=python starts one rank, not execution.ranks={execution.ranks}; "
             "use deepspeed or torchrun"
         )
-    if training.precision == "bf16" and execution.zero_stage == 0:
-        problems.append(
-            "precision=bf16 needs execution.zero_stage 1, 2 or 3 (stage 0 warms Adam up with a step of zeros and does "
-            "not resume exactly); use precision=bf16_autocast for bf16 without ZeRO"
-        )
+    problems += check_parallelism(training, execution)
     if training.optimizer.kind == "muon" and execution.zero_stage > 0:
         problems.append(
             f"optimizer.kind=muon needs whole matrices, which execution.zero_stage={execution.zero_stage} cuts "

@@ -1,5 +1,6 @@
 """Where and how a model is trained, and how a batch is cut for that."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -13,7 +14,8 @@ class ExecutionConfig(BaseModel):
     model_config = CONFIG
 
     ranks: int = Field(default=1, ge=1)
-    """Processes of the data-parallel group, one a device."""
+    """Processes, one a device. Each trains a replica of the model on its share of the batch, unless tensor or pipeline
+    parallelism lets several hold one replica together."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of each rank; the usable cores divided by the ranks by default. Their number can change the order of
     floating-point sums, so a run is repeatable bit for bit at an equal number only; checkpoints record it."""
@@ -21,9 +23,28 @@ class ExecutionConfig(BaseModel):
     """What starts the ranks; auto is plain processes for one rank, the DeepSpeed launcher for more."""
     zero_stage: Literal[0, 1, 2, 3] = 0
     """What DeepSpeed ZeRO partitions over the ranks: nothing, optimiser state, and gradients, and parameters."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """Ranks that cut the matrices of every block among themselves (Megatron-LM, arXiv 1909.08053, by DeepSpeed AutoTP):
+    for models whose layers are too large for one device, within one machine, as they exchange activations in each
+    layer."""
+    pipeline_stages: int = Field(default=1, ge=1)
+    """Ranks that cut the model into stretches of blocks and hand activations on (DeepSpeed's 1F1B pipeline): for models
+    too large for one machine, as it exchanges least. Needs several micro-batches a step to keep all stages busy."""
+    offload_optimizer: Literal["none", "cpu", "nvme"] = "none"
+    """Where ZeRO keeps the optimiser's state and its fp32 weights, and takes the step: on the device, in memory of the
+    host (zero_stage 1 or more), or on a local disk (zero_stage 3; needs libaio)."""
+    offload_parameters: Literal["none", "cpu", "nvme"] = "none"
+    """Where ZeRO-3 keeps the parameters that are not at work."""
+    nvme_path: Path | None = None
+    """Folder on a fast local disk for what is offloaded to nvme."""
+    pin_memory: bool = False
+    """Lock offloaded memory against paging, for faster copies to a GPU. It counts against `ulimit -l`."""
+    overlap_communication: bool | None = None
+    """Reduce gradients while the backward pass still computes; by default on GPUs under ZeRO."""
     micro_batch: int | None = Field(default=None, ge=1)
-    """Sequences in one forward pass of one rank; by default all of a step's that fall to the rank. Where they do not
-    fit into memory, training goes on with half as many and the same batch."""
+    """Sequences in one forward pass of one rank; by default all of a step's that fall to the rank, and under pipeline
+    parallelism so few that there is a micro-batch a stage. Where they do not fit into memory, training goes on with
+    half as many and the same batch."""
     checkpoint_seconds: float = Field(default=30.0, ge=0)
     """Least time between two checkpoints, in seconds; a checkpoint is made at the next multiple of
     `checkpoint_every` steps."""
@@ -34,22 +55,61 @@ class ExecutionConfig(BaseModel):
     hang_seconds: float = Field(default=1800.0, gt=0)
     """A group of ranks that reports neither a step nor a batch of validation for so long is ended, in seconds."""
 
+    @property
+    def ranks_per_replica(self) -> int:
+        """How many ranks hold one replica of the model together, and read the same sequences."""
+        return self.tensor_parallel * self.pipeline_stages
 
-def plan_batch(*, batch: int, ranks: int, micro_batch: int | None) -> tuple[int, int]:
-    """Return (micro-batch, accumulation steps) of one rank; raises ValueError if they do not divide, with numbers."""
-    if batch % ranks:
-        raise ValueError(f"batch={batch} sequences do not divide among ranks={ranks}: make batch a multiple of {ranks}")
-    share = batch // ranks
-    micro = min(micro_batch or share, share)
+    @property
+    def replicas(self) -> int:
+        """How many replicas of the model the batch is divided among."""
+        return self.ranks // self.ranks_per_replica
+
+    def replica(self, rank: int) -> int:
+        """Return which replica a rank belongs to, in DeepSpeed's order: stages outermost, matrices innermost."""
+        return rank // self.tensor_parallel % self.replicas
+
+    def plan(self, batch: int) -> tuple[int, int]:
+        """Return (micro-batch, accumulation steps) of each replica; raises ValueError as `plan_batch` does."""
+        return plan_batch(
+            batch=batch,
+            ranks=self.ranks,
+            micro_batch=self.micro_batch,
+            tensor_parallel=self.tensor_parallel,
+            pipeline_stages=self.pipeline_stages,
+        )
+
+    def smaller_micro_batch(self, batch: int) -> int | None:
+        """Return the largest micro-batch of at most half the size that divides a replica's share; None below one."""
+        micro, accumulation = self.plan(batch)
+        return next((size for size in range(micro // 2, 0, -1) if micro * accumulation % size == 0), None)
+
+
+def plan_batch(
+    *, batch: int, ranks: int, micro_batch: int | None, tensor_parallel: int = 1, pipeline_stages: int = 1
+) -> tuple[int, int]:
+    """Return (micro-batch, accumulation steps) of one replica of the model.
+
+    Raises ValueError if they do not divide, with numbers.
+    """
+    together = tensor_parallel * pipeline_stages
+    if ranks % together:
+        raise ValueError(
+            f"ranks={ranks} do not divide into replicas of tensor_parallel={tensor_parallel} times "
+            f"pipeline_stages={pipeline_stages}: make ranks a multiple of {together}"
+        )
+    replicas = ranks // together
+    if batch % replicas:
+        held = f", {together} of them a replica" if together > 1 else ""
+        raise ValueError(
+            f"batch={batch} sequences do not divide among ranks={ranks}{held}: make batch a multiple of {replicas}"
+        )
+    share = batch // replicas
+    fill = next((size for size in range(max(share // pipeline_stages, 1), 0, -1) if share % size == 0), share)
+    micro = min(micro_batch or fill, share)
     if share % micro:
         raise ValueError(
             f"batch={batch} over ranks={ranks} leaves {share} sequences a rank, "
             f"which micro_batch={micro} does not divide"
         )
     return micro, share // micro
-
-
-def smaller_micro_batch(*, batch: int, ranks: int, micro_batch: int | None) -> int | None:
-    """Return the largest micro-batch of at most half the size that divides a rank's share; None below one sequence."""
-    micro, accumulation = plan_batch(batch=batch, ranks=ranks, micro_batch=micro_batch)
-    return next((size for size in range(micro // 2, 0, -1) if micro * accumulation % size == 0), None)

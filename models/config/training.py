@@ -28,10 +28,11 @@ class TrainingConfig(BaseModel):
     document_mask: bool = False
     """Let attention reach over the tokens of one document alone, where several share a sequence; as they are evaluated.
     Otherwise the end token between them is all that tells them apart."""
-    precision: Literal["auto", "fp32", "bf16", "bf16_autocast"] = "fp32"
-    """fp32; bf16 (weights in bf16, fp32 master copy in the ZeRO optimiser, stage 1 or more); bf16_autocast (weights in
-    fp32, matrix products in bf16). auto takes bf16_autocast where the processor multiplies bf16 in hardware, else
-    fp32, and records why: the same recipe then gives other numbers on other machines."""
+    precision: Literal["auto", "fp32", "bf16", "fp16", "bf16_autocast"] = "fp32"
+    """fp32; bf16 (weights in bf16, fp32 master copy in the ZeRO optimiser, stage 1 or more); fp16 (the same with a
+    dynamic loss scale, for GPUs before Ampere); bf16_autocast (weights in fp32, matrix products in bf16). auto takes
+    bf16_autocast where the processor multiplies bf16 in hardware, else fp32, and records why: the same recipe then
+    gives other numbers on other machines."""
     gradient_clipping: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient of all parameters; 0 turns clipping off."""
     seed: int = Field(default=0, ge=0, lt=2**63)

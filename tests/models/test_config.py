@@ -10,7 +10,6 @@ from models.config import (
     TrainingConfig,
     check_execution,
     plan_batch,
-    smaller_micro_batch,
 )
 from models.schedule import learning_rate_fraction
 
@@ -53,7 +52,7 @@ def test_a_batch_that_does_not_divide_is_refused_with_the_numbers() -> None:
 def test_a_micro_batch_that_does_not_fit_is_halved_to_what_divides(
     micro_batch: int | None, smaller: int | None
 ) -> None:
-    assert smaller_micro_batch(batch=24, ranks=2, micro_batch=micro_batch) == smaller
+    assert ExecutionConfig(ranks=2, micro_batch=micro_batch).smaller_micro_batch(24) == smaller
 
 
 def test_what_deepspeed_cannot_do_is_refused_before_it_starts() -> None:
