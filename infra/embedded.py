@@ -27,8 +27,16 @@ START_SECONDS = 120.0
 """How long the server may take to answer: its first start makes a database, 11 s on an idle machine."""
 STOP_SECONDS = 5.0
 _TRIES = 5
-_SERVER = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-"""What Prefect tells its own temporary servers."""
+_SERVER = {
+    # What Prefect tells its own temporary servers.
+    "PREFECT_UI_ENABLED": "0",
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    # States of task runs are written every two seconds and at the end. Written one by one, as is the default, they and
+    # the requests of the flow lock one another out of SQLite, which costs each run a retry after two seconds.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "2",
+}
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
