@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from flows.mixtures import check_mix, check_packing
+from flows.mixtures import check_mix, check_objective, check_packing
 from flows.signal_files import check_signals
 from tasks.mix import closest
 
@@ -26,6 +26,7 @@ def check_consistency(recipe: "Recipe") -> None:
     if recipe.augment is not None and recipe.split.method == "position":
         raise ValueError("augment: with split.method=position a piece of each original is held out, so none could stay")
     check_packing(recipe.tokens, recipe.pretrain)
+    check_objective(recipe.tokenizer, recipe.pretrain)
     if recipe.mix is not None:
         check_mix(recipe.mix, recipe.annotate, recipe.pretrain)
 

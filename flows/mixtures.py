@@ -1,10 +1,12 @@
 """What a recipe says of the way its documents are trained on, held against the rest of it."""
 
 from infra.errors import UserError
+from models.objectives import require_tokens
 from models.order import stage_steps
 from tasks.annotate import AnnotateConfig
 from tasks.mix import QUALITY, MixConfig
 from tasks.pretrain import PretrainConfig
+from tasks.tokenizer import TokenizerConfig
 from tasks.tokens import TokensConfig
 
 
@@ -27,8 +29,21 @@ def check_mix(mix: MixConfig, annotate: AnnotateConfig | None, pretrain: Pretrai
 
 def check_packing(tokens: TokensConfig, pretrain: PretrainConfig) -> None:
     """Raise ValueError where tokens are laid out, or counted, in windows that the model does not read."""
-    length = pretrain.model.sequence_length
+    length, context = pretrain.window, pretrain.model.sequence_length
     if tokens.sequence_length not in (None, length):
-        raise ValueError(
-            f"tokens.sequence_length: {tokens.sequence_length} is not pretrain.model.sequence_length, which is {length}"
+        is_what = (
+            "is not pretrain.model.sequence_length, which is"
+            if length == context
+            else (f"is not what pretrain.objective makes pretrain.model.sequence_length={context} of:")
         )
+        raise ValueError(f"tokens.sequence_length: {tokens.sequence_length} {is_what} {length}")
+
+
+def check_objective(tokenizer: TokenizerConfig, pretrain: PretrainConfig) -> None:
+    """Raise ValueError where the vocabulary will lack the special tokens of what the model is trained to do."""
+    try:
+        require_tokens(
+            pretrain.objective, tokenizer.mask_token is not None, tokenizer.sentinels, window=pretrain.window
+        )
+    except UserError as exc:
+        raise ValueError(f"tokenizer: {str(exc).removeprefix('pretrain: ')}") from exc

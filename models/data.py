@@ -10,49 +10,29 @@ evaluated, and what fills them up is no target.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.batch import IGNORE, PADDING, Batch, Windows
+from models.objectives import Causal, Objective
 from models.order import TrainingOrder
 
 if TYPE_CHECKING:
     import torch
 
-IGNORE = -100
-"""Target of a position whose loss does not count."""
-
-PADDING = -1
-"""In `Batch.documents`: the position predicts nothing of a document."""
-
-
-class Batch(NamedTuple):
-    """Some sequences, all arrays of shape (B, T)."""
-
-    inputs: NDArray[np.int64]
-    targets: NDArray[np.int64]
-    """The token after each input, or IGNORE."""
-    documents: NDArray[np.int64] | None
-    """Number in its row of the document that each *target* is of, ascending; PADDING where it is of none; None where
-    nobody asked. A position may attend to those before it with the same number: then each document is predicted as if
-    it stood alone, the first of its tokens from the end token before it."""
-    source: NDArray[np.int64] | None = None
-    """What an encoder reads where inputs and targets are a decoder's: (B, S)."""
-    source_documents: NDArray[np.int64] | None = None
-    """As `documents`, of the source: (B, S); a decoder's position may attend to those with its own number."""
-
-    @property
-    def scored(self) -> int:
-        """How many targets count."""
-        return int((self.targets != IGNORE).sum())
-
-    def positions(self) -> NDArray[np.int64]:
-        """Return how many positions of the same document come before each, for positions that begin anew with it."""
-        assert self.documents is not None
-        place = np.broadcast_to(np.arange(self.documents.shape[1]), self.documents.shape)
-        begins = np.diff(self.documents, axis=1, prepend=np.iinfo(np.int64).min) != 0
-        return place - np.maximum.accumulate(np.where(begins, place, 0), axis=1)
+__all__ = [
+    "IGNORE",
+    "PADDING",
+    "Batch",
+    "TokenStream",
+    "TrainingData",
+    "read_windows",
+    "tensors",
+    "validation_batches",
+    "validation_windows",
+]
 
 
 class TokenStream:
@@ -142,8 +122,9 @@ class TokenStream:
 class TrainingData:
     """What one rank reads: its slice of every step, cut into micro-batches.
 
-    `eod` leads windows that were laid out in the stream.  With `documents` batches say which document a target is of,
-    for which the stream needs the ends of documents, as it does where it is laid out in windows.
+    `objective` makes batches of windows, by default of what comes next; `eod` then leads windows that were laid out in
+    the stream.  With `documents` batches say which document a target is of, for which the stream needs the ends of
+    documents, as it does where it is laid out in windows.
     """
 
     def __init__(
@@ -156,40 +137,51 @@ class TrainingData:
         micro_batch: int,
         eod: int = 0,
         documents: bool = False,
+        objective: Objective | None = None,
     ) -> None:
         self.stream, self.order = stream, order
         self.rank, self.ranks, self.micro_batch = rank, ranks, micro_batch
-        self.eod, self.documents = eod, documents
+        self.documents = documents
+        self.objective = objective or Causal(
+            end=eod, sequence_length=order.sequence_length, packed=order.packed, documents=documents
+        )
+        assert self.objective.window == order.sequence_length
 
     def step(self, step: int) -> Iterator[Batch]:
-        """Yield the micro-batches of a step, each (micro_batch, sequence_length)."""
+        """Yield the micro-batches of a step, each of `micro_batch` sequences."""
         share = self.order.batch // self.ranks
-        mine = self.order.starts(step)[self.rank * share : (self.rank + 1) * share]
-        read = self._packed if self.order.packed else self._window
-        for first in range(0, share, self.micro_batch):
-            rows = [read(int(start)) for start in mine[first : first + self.micro_batch]]
-            documents = (
-                np.stack([row.documents for row in rows if row.documents is not None]) if self.documents else None
+        begin = self.rank * share
+        starts = self.order.starts(step)
+        for first in range(begin, begin + share, self.micro_batch):
+            rows = np.arange(first, first + self.micro_batch)
+            windows = read_windows(
+                self.stream,
+                starts[rows],
+                self.order.sequence_length + self.objective.ahead,
+                documents=self.documents,
+                packed=self.order.packed,
             )
-            yield Batch(np.stack([row.inputs for row in rows]), np.stack([row.targets for row in rows]), documents)
+            yield self.objective.batch(windows, (np.uint64(step) << np.uint64(32)) + rows.astype(np.uint64))
 
-    def _window(self, start: int) -> Batch:
-        """Return a window that lies anywhere in a row of documents; arrays of shape (T,)."""
-        length = self.order.sequence_length
-        tokens = self.stream.read(start, length + 1)
-        return Batch(tokens[:-1], tokens[1:], self.stream.documents(start + 1, length) if self.documents else None)
 
-    def _packed(self, start: int) -> Batch:
-        """Return a window as it was laid out; arrays of shape (T,).
+def read_windows(
+    stream: TokenStream, starts: NDArray[np.int64], width: int, *, documents: bool, packed: bool
+) -> Windows:
+    """Return windows of so many tokens that start there.
 
-        The first token of a piece that goes on with a document is no target: what stands before it is an end token.
-        """
-        length = self.order.sequence_length
-        tokens = self.stream.read(start, length)
-        documents = self.stream.documents(start, length)
-        targets = np.where(documents == PADDING, IGNORE, tokens)
-        targets[self.stream.begins_within(start, length)] = IGNORE
-        return Batch(np.append(self.eod, tokens[:-1]), targets, documents)
+    `documents` asks for the documents that tokens are of.  Of windows that were laid out (`packed`) it is at least told
+    what fills them up, and where a piece begins that goes on with a document which was cut.
+    """
+    tokens = np.stack([stream.read(int(start), width) for start in starts])
+    if not (documents or packed):
+        return Windows(tokens, None)
+    of = np.stack([stream.documents(int(start), width) for start in starts])
+    if not packed:
+        return Windows(tokens, of)
+    unled = np.zeros(tokens.shape, dtype=np.bool_)
+    for row, start in zip(unled, starts, strict=True):
+        row[stream.begins_within(int(start), width)] = True
+    return Windows(tokens, of if documents else np.where(of == PADDING, PADDING, 0), unled)
 
 
 def validation_batches(
@@ -213,6 +205,31 @@ def validation_batches(
             of[:count] = stream.documents(start, count)
         shape = (batch, sequence_length)
         yield Batch(inputs.reshape(shape), targets.reshape(shape), of.reshape(shape) if documents else None)
+
+
+def validation_windows(
+    stream: TokenStream, objective: Objective, *, tokens: int, eod: int, batch: int, documents: bool = False
+) -> Iterator[Batch]:
+    """Yield batches of so many windows in which an objective asks for some of the first `tokens`.
+
+    What it asks for depends on the place of a window alone.  The last window is filled up, the last batch with
+    sequences that have no target.
+    """
+    width = objective.window
+    for start in range(0, tokens, batch * width):
+        count = min(batch * width, tokens - start)
+        held = np.full(batch * width, eod, dtype=np.int64)
+        held[:count] = stream.read(start, count)
+        of = None
+        if documents or count % width:
+            of = np.zeros(batch * width, dtype=np.int64)
+            of[:count] = stream.documents(start, count) if documents else 0
+            of[count : -(-count // width) * width] = PADDING
+        shape = (batch, width)
+        windows = Windows(held.reshape(shape), None if of is None else of.reshape(shape))
+        made = objective.batch(windows, np.arange(start // width, start // width + batch, dtype=np.uint64))
+        made.targets[-(-count // width) :] = IGNORE
+        yield made
 
 
 def tensors(batch: Batch, device: "torch.device") -> "list[torch.Tensor | None]":

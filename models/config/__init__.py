@@ -7,6 +7,7 @@ micro-batch change the order of floating-point sums (curves agree within 1e-3), 
 
 from models.config.checks import check_execution
 from models.config.execution import ExecutionConfig, plan_batch
+from models.config.objectives import CausalConfig, DenoisingConfig, MaskedConfig, ObjectiveConfig
 from models.config.optimizers import AdamWConfig, MuonConfig, OptimizerConfig
 from models.config.schedules import ScheduleConfig
 from models.config.shape import ModelConfig
@@ -14,9 +15,13 @@ from models.config.training import TrainingConfig
 
 __all__ = [
     "AdamWConfig",
+    "CausalConfig",
+    "DenoisingConfig",
     "ExecutionConfig",
+    "MaskedConfig",
     "ModelConfig",
     "MuonConfig",
+    "ObjectiveConfig",
     "OptimizerConfig",
     "ScheduleConfig",
     "TrainingConfig",

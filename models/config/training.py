@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from models.config.base import CONFIG
+from models.config.objectives import CausalConfig, ObjectiveConfig, objective_problems
 from models.config.optimizers import OptimizerConfig
 from models.config.schedules import ScheduleConfig
 from models.config.shape import ModelConfig
@@ -17,6 +18,8 @@ class TrainingConfig(BaseModel):
 
     model: ModelConfig
     """Shape of the network."""
+    objective: ObjectiveConfig = CausalConfig(kind="causal")
+    """What it is trained to do: causal for decoders, masked for encoders, denoising for encoder-decoders."""
     optimizer: OptimizerConfig
     """How the parameters are moved."""
     schedule: ScheduleConfig
@@ -54,3 +57,17 @@ class TrainingConfig(BaseModel):
                 f"schedule.warmup_steps={self.schedule.warmup_steps} leaves no step of steps={self.steps} to train in"
             )
         return self
+
+    @model_validator(mode="after")
+    def _objective_fits(self) -> Self:
+        problems = objective_problems(
+            self.objective, family=self.model.family, sequence_length=self.model.sequence_length
+        )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def window(self) -> int:
+        """Tokens of text that one sequence is made of; more than model.sequence_length where spans are taken out."""
+        return self.objective.window(self.model.sequence_length)

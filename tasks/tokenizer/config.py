@@ -54,6 +54,10 @@ class _Vocabulary(StepConfig):
     sep_token: str | None = None
     """Special token between two sequences."""
 
+    sentinels: int = Field(default=0, ge=0, le=10_000)
+    """Adds so many special tokens `<extra_id_0>`, `<extra_id_1>`, … that stand for the spans which T5's denoising takes
+    out of a text; T5 has 100."""
+
     chat_template: str | None = None
     """`chatml` (adds `<|im_start|>` and `<|im_end|>`), or a Jinja template of your own, for transformers'
     apply_chat_template; the special tokens that your own uses must stand in special_tokens."""
@@ -69,13 +73,25 @@ class _Vocabulary(StepConfig):
         """All special tokens that the vocabulary adds to what it learns, `<|endoftext|>` first."""
         named = [getattr(self, role, None) for role in ROLES]
         chat = CHATML_TOKENS if self.chat_template == "chatml" else ()
-        return (END_OF_DOCUMENT, *(token for token in named if token), *self.special_tokens, *chat)
+        return (
+            END_OF_DOCUMENT,
+            *(token for token in named if token),
+            *self.special_tokens,
+            *chat,
+            *self.sentinel_tokens,
+        )
+
+    @property
+    def sentinel_tokens(self) -> tuple[str, ...]:
+        """The special tokens that stand for spans."""
+        return tuple(f"<extra_id_{number}>" for number in range(self.sentinels))
 
     @model_validator(mode="after")
     def _special_tokens_cannot_be_text(self) -> Self:
         named = {role: token for role in ROLES if (token := getattr(self, role, None))}
         given = [*named.items(), *(("special_tokens", token) for token in self.special_tokens)]
-        seen = dict.fromkeys(CHATML_TOKENS, "chat_template") if self.chat_template == "chatml" else {}
+        seen = dict.fromkeys(self.sentinel_tokens, "sentinels")
+        seen |= dict.fromkeys(CHATML_TOKENS, "chat_template") if self.chat_template == "chatml" else {}
         for field, token in given:
             if token == END_OF_DOCUMENT or _BYTE.fullmatch(token) or not _FORM.fullmatch(token):
                 raise ValueError(

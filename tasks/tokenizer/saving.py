@@ -37,7 +37,8 @@ def save(made: "Tokenizer", cfg: LearnedConfig | CharactersConfig, out: Attempt)
     made.save(str(out.path("tokenizer.json")))
     named = {role: token for role in ROLES if (token := getattr(cfg, role, None))}
     special: dict[str, Any] = {"bos_token": END_OF_DOCUMENT, "eos_token": END_OF_DOCUMENT} | named
-    if further := [*cfg.special_tokens, *(CHATML_TOKENS if cfg.chat_template == "chatml" else ())]:
+    chat = CHATML_TOKENS if cfg.chat_template == "chatml" else ()
+    if further := [*cfg.special_tokens, *chat, *cfg.sentinel_tokens]:
         special["additional_special_tokens"] = further
     write_json(out.path("special_tokens_map.json"), special)
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False} | special
