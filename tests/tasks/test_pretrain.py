@@ -188,7 +188,7 @@ def test_two_ranks_that_accumulate_gradients_follow_the_curve_of_one_and_leave_n
         ports.append(free_port())
         return ports[-1]
 
-    monkeypatch.setattr("infra.launch.free_port", recorded)
+    monkeypatch.setattr("infra.launch.group.free_port", recorded)
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     moved: dict[str, Any] = {"optimizer": {"kind": optimizer, "learning_rate": 0.01}}
     train(config(**moved), corpus, alone)
