@@ -11,6 +11,7 @@ from flows.consistency import check_consistency
 from flows.recipe_file import as_yaml, dated, extended, read_recipe, validated, without_required
 from infra.errors import UserError
 from infra.steps import Gate
+from models.dial import CHARACTERS
 from tasks.annotate import AnnotateConfig
 from tasks.augment import AugmentConfig
 from tasks.card import CardSection
@@ -28,7 +29,7 @@ from tasks.redact import RedactConfig
 from tasks.repeats import RepeatsConfig
 from tasks.select import SelectConfig
 from tasks.split import SplitConfig
-from tasks.tokenizer import TokenizerConfig
+from tasks.tokenizer import BpeConfig, TokenizerConfig
 from tasks.tokens import TokensConfig
 
 Source = Annotated[
@@ -98,7 +99,7 @@ class Recipe(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _extend(cls, value: Any) -> Any:
-        return extended(value)
+        return _with_vocabulary(extended(value))
 
     @field_validator("snapshot")
     @classmethod
@@ -118,6 +119,20 @@ class Recipe(BaseModel):
     def to_yaml(self) -> str:
         """Return the whole recipe, defaults included, as YAML."""
         return as_yaml(self)
+
+
+def _with_vocabulary(value: Any) -> Any:
+    """Return a recipe whose dial knows how many tokens the tokenizer is asked for."""
+    at = value if isinstance(value, dict) else {}
+    training, vocabulary = at.get("pretrain"), at.get("tokenizer")
+    dial = training.get("dial") if isinstance(training, dict) else None
+    if not isinstance(dial, dict) or dial.get("vocab_size") is not None or not isinstance(vocabulary, dict):
+        return value
+    if vocabulary.get("kind") == "characters":
+        size = CHARACTERS
+    else:
+        size = vocabulary.get("vocab_size", BpeConfig.model_fields["vocab_size"].default)
+    return {**value, "pretrain": {**at["pretrain"], "dial": {**dial, "vocab_size": size}}}
 
 
 def load_recipe(recipe: str, *, sets: list[str] | None = None, inputs: list[str] | None = None) -> Recipe:

@@ -12,6 +12,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from infra.errors import UserError
+from models.config.base import merged
+from models.presets import gives_way
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -39,6 +41,8 @@ def read_recipe(recipe: str, sets: list[str] | None = None) -> dict[str, Any]:
     """
     data: dict[str, Any] = extended(_read(recipe))
     for assignment in sets or []:
+        _give_way(data, assignment)
+    for assignment in sets or []:
         _assign(data, assignment)
     return data
 
@@ -47,7 +51,10 @@ def extended(value: Any) -> Any:
     """Return a recipe with the keys of the one that it `extends`."""
     if isinstance(value, dict) and value.get("extends"):
         base = _read(str(value["extends"]))
-        return _merged(base, {k: v for k, v in value.items() if k != "extends"})
+        over = {k: v for k, v in value.items() if k != "extends"}
+        if isinstance(over.get("pretrain"), dict):
+            base["pretrain"] = gives_way(base.get("pretrain"), over["pretrain"])
+        return merged(base, over)
     return value
 
 
@@ -109,12 +116,17 @@ def _read(recipe: str) -> dict[str, Any]:
     return data
 
 
-def _merged(base: Any, over: Any) -> Any:
-    if isinstance(base, dict) and isinstance(over, dict):
-        if "kind" in over and over["kind"] != base.get("kind"):
-            return over
-        return {**base, **{k: _merged(base.get(k), v) for k, v in over.items()}}
-    return over
+def _give_way(data: dict[str, Any], assignment: str) -> None:
+    """Take out of a recipe what a preset or a dial decides that is put in by hand."""
+    section, _, field = assignment.partition("=")[0].partition(".")
+    training = data.get(section)
+    if section != "pretrain" or not isinstance(training, dict):
+        return
+    chosen = field.partition(".")[0]
+    if chosen in ("preset", "dial") and training.get(chosen) is None:
+        data[section] = gives_way(training, {chosen: field})
+    if field == "model.preset":
+        data[section] = gives_way(training, {"model": {"preset": field}})
 
 
 def _assign(data: dict[str, Any], assignment: str) -> None:

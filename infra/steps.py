@@ -40,7 +40,10 @@ class StepConfig(BaseModel):
     """Limit of one call of the step, in seconds; the step's own where it is not set."""
 
     def identity(self) -> dict[str, Any]:
-        """Return the parameters that say *what* is made, as plain JSON values."""
+        """Return the parameters that say *what* is made, as plain JSON values.
+
+        A field that is excluded from dumps is not among them: it was shorthand for others.
+        """
         return cast(dict[str, Any], _identity(self))
 
 
@@ -49,7 +52,7 @@ def _identity(value: Any) -> Any:
         return {
             name: _identity(getattr(value, name))
             for name, info in type(value).model_fields.items()
-            if Execution not in info.metadata
+            if Execution not in info.metadata and not info.exclude
         }
     if isinstance(value, (list, tuple)):
         return [_identity(item) for item in value]

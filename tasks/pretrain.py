@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from infra.artifacts import Artifact, Attempt
 from infra.canonical import digest_of
@@ -28,9 +28,11 @@ from infra.manifests import Counters
 from infra.settings import usable_cores
 from infra.steps import Execution, StepConfig, step
 from models.config import ExecutionConfig, TrainingConfig, check_execution
+from models.dial import DialConfig, expand_dial
 from models.job import PROGRESS, Failure, Job, Split, failure_folder, first_cause, result_file
 from models.order import Stage, TrainingOrder
 
+from models.presets import expand_training
 log = logging.getLogger(__name__)
 
 VERSION = 1
@@ -50,6 +52,18 @@ class PretrainConfig(TrainingConfig, StepConfig):
     1e-3), never what is computed."""
 
     @model_validator(mode="after")
+    preset: str | None = Field(default=None, exclude=True)
+    """Name of a published model whose shape and training this one starts from (`millrace presets` lists them); every
+    other key replaces one of it."""
+    dial: Annotated[DialConfig | None, Execution] = None
+    """A depth or a compute budget from which shape, batch, rates and horizon are derived; every other key replaces one
+    of them. The log of the run says why each is what it is."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        return expand_dial(expand_training(value))
+
     def _can_run(self) -> Self:
         problems = check_execution(self, self.execution)
         if problems:

@@ -1,6 +1,6 @@
 """The shape of the network: one modular transformer, and the switches that make it GPT-2, Llama, BERT or T5."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -73,6 +73,9 @@ class ModelConfig(BaseModel):
 
     model_config = CONFIG
 
+    preset: str | None = Field(default=None, exclude=True)
+    """Name of a published shape that this one starts from (`millrace presets` lists them); every other key replaces one
+    of it. What comes of it is the same model as the shape written out."""
     family: Literal["decoder", "encoder", "encoder_decoder"] = "decoder"
     """decoder reads what came before (GPT, Llama), encoder both sides (BERT), encoder_decoder writes one text while it
     reads another (T5)."""
@@ -151,6 +154,13 @@ class ModelConfig(BaseModel):
     """A mixture of experts in place of feed-forward layers; none by default."""
     sequence_length: int = Field(default=256, ge=2)
     """Tokens of context in training; the most that either side of an encoder_decoder reads."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        from models.presets import expand_model  # which itself stands on this package
+
+        return expand_model(value)
 
     @model_validator(mode="after")
     def _shape(self) -> Self:
