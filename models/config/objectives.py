@@ -101,9 +101,16 @@ def objective_problems(objective: ObjectiveConfig, *, family: str, sequence_leng
             f"objective.mask_share={objective.mask_share:g} and random_share={objective.random_share:g} are more than "
             "the whole; their sum may be 1"
         )
-    if isinstance(objective, DenoisingConfig) and not objective.window(sequence_length):
-        problems.append(
-            f"model.sequence_length={sequence_length} has no room for text, sentinels and an end token with "
-            f"objective.noise_density={objective.noise_density:g}"
-        )
+    if isinstance(objective, DenoisingConfig):
+        window = objective.window(sequence_length)
+        if not window:
+            problems.append(
+                f"model.sequence_length={sequence_length} has no room for text, sentinels and an end token with "
+                f"objective.noise_density={objective.noise_density:g}"
+            )
+        elif (targets := objective.lengths(window)[1]) > sequence_length:
+            problems.append(
+                f"objective.noise_density={objective.noise_density:g} with mean_span={objective.mean_span:g} makes "
+                f"{targets} targets of {window} tokens, more than model.sequence_length={sequence_length}; lower it"
+            )
     return problems
