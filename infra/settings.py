@@ -31,6 +31,12 @@ class Settings(BaseSettings):
     """Root of the artifact store: a local path or any fsspec URL (`file://`, `s3://bucket/prefix`, `gs://`)."""
     workspace: Path = Path(".millrace")
     """Local folder for scratch files, the cache of fetched files and Prefect's own database."""
+    cache_bytes: int | None = Field(default=None, ge=0)
+    """Most bytes of token shards that training keeps of remote storage in `workspace`, on each machine; half of the
+    disk's free room by default. Of shards that do not fit, training fetches the sequences that it is about to read."""
+    shared: Path | None = None
+    """Folder that all machines of a cluster see at the same path. Training on other machines needs `workspace`, and
+    storage that is a local path, within it."""
     runner: Literal["processes"] = "processes"
     """How groups of shards are run: in processes of this machine."""
     workers: int = Field(default_factory=usable_cores, ge=1)
@@ -43,6 +49,8 @@ class Settings(BaseSettings):
     """How often a task is tried again after a transient error."""
     retry_seconds: float = Field(default=2.0, gt=0)
     """Delay before the first retry in seconds; doubled each time, with jitter."""
+    preemption_seconds: float = Field(default=120.0, gt=0)
+    """How long a run that is told to stop (SIGTERM, SIGUSR1, SIGUSR2) may take to save its training, in seconds."""
     core_hour_price: float | None = Field(default=None, ge=0)
     """Price of one core for one hour, in any currency; manifests then record what their CPU time cost."""
     port: int = Field(default=4200, ge=1, le=65535)

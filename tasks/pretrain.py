@@ -24,15 +24,17 @@ from infra.artifacts import Artifact, Attempt
 from infra.canonical import digest_of
 from infra.errors import DataError, StepTimeoutError, UserError, WorkerDiedError
 from infra.launch import run_group
+from infra.launch.remote import check_shared
 from infra.manifests import Counters
 from infra.settings import usable_cores
 from infra.steps import Execution, StepConfig, step
 from models.config import ExecutionConfig, TrainingConfig, check_execution
 from models.dial import DialConfig, expand_dial
 from models.job import PROGRESS, Failure, Job, Split, failure_folder, first_cause, result_file
+from models.objectives import read_vocabulary, require_tokens
 from models.order import Stage, TrainingOrder
-
 from models.presets import expand_training
+
 log = logging.getLogger(__name__)
 
 VERSION = 1
@@ -51,7 +53,6 @@ class PretrainConfig(TrainingConfig, StepConfig):
     """Ranks, ZeRO stage, micro-batch, checkpoints: they change the order of floating-point sums (curves agree within
     1e-3), never what is computed."""
 
-    @model_validator(mode="after")
     preset: str | None = Field(default=None, exclude=True)
     """Name of a published model whose shape and training this one starts from (`millrace presets` lists them); every
     other key replaces one of it."""
@@ -64,6 +65,7 @@ class PretrainConfig(TrainingConfig, StepConfig):
     def _expand(cls, value: Any) -> Any:
         return expand_dial(expand_training(value))
 
+    @model_validator(mode="after")
     def _can_run(self) -> Self:
         problems = check_execution(self, self.execution)
         if problems:
@@ -110,27 +112,34 @@ def make_job(cfg: PretrainConfig, tokens: Artifact, tokenizer: Artifact, out: At
         )
     table_file = out.scratch / "token_bytes.npy"
     np.save(table_file, np.pad(table, (0, index["vocab_size"] - len(table))))
+    special_tokens_map = tokenizer.file("special_tokens_map.json").local().resolve()
+    tokenizer_json = tokenizer.file("tokenizer.json").local().resolve()
+    vocabulary = read_vocabulary(tokenizer_json, special_tokens_map, size=index["vocab_size"], end=index["eod"])
+    require_tokens(cfg.objective, vocabulary.mask is not None, len(vocabulary.sentinels), window=cfg.window)
     train = _split("train", index, tokens)
     _check_layout(cfg, index, train)
     TrainingOrder(  # raises UserError if there is too little text
         tokens=sum(stage.tokens for stage in train.stages) or _stored(index["splits"]["train"]),
-        sequence_length=cfg.model.sequence_length,
+        sequence_length=cfg.window,
         batch=cfg.batch,
         seed=cfg.seed,
         stages=train.stages,
         steps=cfg.steps,
         packed=train.window is not None,
     )
+    check_shared(cfg.execution.cluster, [out.scratch, out.directory])
     training = TrainingConfig.model_validate({name: getattr(cfg, name) for name in TrainingConfig.model_fields})
     return Job(
         training=training,
         execution=cfg.execution,
-        threads=cfg.execution.threads or max(1, usable_cores() // cfg.execution.ranks),
+        threads=cfg.execution.threads or cfg.execution.default_threads(usable_cores()),
         dtype=index["dtype"],
         vocab_size=index["vocab_size"],
         eod=index["eod"],
         train=train,
         validation=_split("validation", index, tokens),
+        tokenizer=tokenizer_json,
+        special_tokens_map=special_tokens_map,
         token_bytes=table_file,
         config_digest=digest_of({"config": cfg.identity(), "tokens": tokens.content, "version": VERSION}),
         tokenizer_digest=tokenizer.content,
@@ -145,11 +154,11 @@ def _check_layout(cfg: PretrainConfig, index: dict[str, Any], train: Split) -> N
     if cfg.document_mask and len(train.ends) != len(train.shards):
         raise UserError("pretrain: document_mask needs to know where documents end, which these tokens do not say")
     packing = index.get("packing", {})
-    if packing.get("method") == "best_fit" and packing["sequence_length"] != cfg.model.sequence_length:
+    if packing.get("method") == "best_fit" and packing["sequence_length"] != cfg.window:
         raise UserError(
             f"pretrain: the tokens are packed in windows of {packing['sequence_length']} tokens and "
-            f"model.sequence_length is {cfg.model.sequence_length}; make the tokens again with "
-            f"tokens.sequence_length={cfg.model.sequence_length}"
+            f"model.sequence_length={cfg.model.sequence_length} with objective.kind={cfg.objective.kind} reads windows "
+            f"of {cfg.window}; make the tokens again with tokens.sequence_length={cfg.window}"
         )
 
 
@@ -240,7 +249,9 @@ def _run(job: Job, report: "_Lines") -> int:
         return run_group(
             ["-m", "models.train", str(job_file)],
             ranks=execution.ranks,
-            launcher=execution.launcher,
+            launcher=execution.node_launcher,
+            cluster=execution.cluster,
+            folder=job.scratch / "group",
             env={"OMP_NUM_THREADS": str(job.threads)},
             on_line=report.take,
             timeout=execution.hang_seconds,

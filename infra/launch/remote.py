@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Literal, Protocol
 
-from infra.errors import StepTimeoutError
+from infra.errors import StepTimeoutError, UserError
 from infra.launch.clusters import Cluster, Hosts, KubernetesConfig, SlurmConfig
-from infra.launch.group import Launcher, passing_on
+from infra.launch.group import Launcher, local_addresses, passing_on
 from infra.launch.node import Beat, Group
 from infra.launch.processes import POLL_SECONDS
+from infra.settings import settings
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,34 @@ class Tail:
         """Close the files."""
         for stream, _ in self._open.values():
             stream.close()
+
+
+def check_shared(cluster: Cluster | None, paths: Sequence[Path]) -> None:
+    """Raise UserError that names the setting and a path that other machines of the cluster would not see."""
+    if cluster is None or _is_this_machine(cluster):
+        return
+    shared = settings().shared
+    if shared is None:
+        raise UserError(
+            f"{type(cluster).__name__.removesuffix('Config')}: ranks on other machines need a folder that all of them "
+            f"see; name it with MILLRACE_SHARED, and put MILLRACE_WORKSPACE into it (and MILLRACE_STORAGE, unless it "
+            "is object storage)"
+        )
+    for path in paths:
+        if not path.resolve().is_relative_to(shared.resolve()):
+            raise UserError(
+                f"{path.resolve()} is not within MILLRACE_SHARED={shared}, so that other machines would not see it; "
+                "put MILLRACE_WORKSPACE there (and MILLRACE_STORAGE, unless it is object storage)"
+            )
+
+
+def _is_this_machine(cluster: Cluster) -> bool:
+    """Tell whether nothing runs elsewhere: a hostfile of this machine, an allocation of one node."""
+    if isinstance(cluster, Hosts):
+        from infra.launch.hosts import read_hostfile
+
+        return all(host in local_addresses() for host, _ in read_hostfile(cluster.hostfile))
+    return isinstance(cluster, SlurmConfig) and cluster.nodes == 1 and "SLURM_JOB_ID" in os.environ
 
 
 def run_on_cluster(

@@ -1,6 +1,7 @@
 """What cannot be trained, and why, said before any process is started."""
 
 from models.config.execution import ExecutionConfig
+from models.config.launching import check_launcher
 from models.config.parallelism import check_parallelism
 from models.config.training import TrainingConfig
 
@@ -12,11 +13,7 @@ def check_execution(training: TrainingConfig, execution: ExecutionConfig) -> lis
         execution.plan(training.batch)
     except ValueError as exc:
         problems.append(str(exc))
-    if execution.launcher == "python" and execution.ranks > 1:
-        problems.append(
-            f"execution.launcher=python starts one rank, not execution.ranks={execution.ranks}; "
-            "use deepspeed or torchrun"
-        )
+    problems += check_launcher(execution)
     problems += check_parallelism(training, execution)
     if training.optimizer.kind == "muon" and execution.zero_stage > 0:
         problems.append(

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from infra.launch.clusters import Cluster, Hosts, KubernetesConfig, SlurmConfig
 from models.config.base import CONFIG
 
 
@@ -19,8 +20,15 @@ class ExecutionConfig(BaseModel):
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of each rank; the usable cores divided by the ranks by default. Their number can change the order of
     floating-point sums, so a run is repeatable bit for bit at an equal number only; checkpoints record it."""
-    launcher: Literal["auto", "python", "deepspeed", "torchrun"] = "auto"
-    """What starts the ranks; auto is plain processes for one rank, the DeepSpeed launcher for more."""
+    launcher: Literal["auto", "python", "deepspeed", "torchrun", "slurm", "kubernetes"] = "auto"
+    """What starts the ranks; auto is plain processes for one rank, the DeepSpeed launcher for more. slurm uses the
+    nodes of the allocation that it runs in, or submits a job; kubernetes makes an Indexed Job."""
+    hostfile: Path | None = None
+    """Machines for deepspeed or torchrun, reached over ssh; one a line as in `worker-1 slots=8`, filled in order."""
+    slurm: SlurmConfig | None = None
+    """What to ask of Slurm; one node by default."""
+    kubernetes: KubernetesConfig | None = None
+    """What to ask of Kubernetes."""
     zero_stage: Literal[0, 1, 2, 3] = 0
     """What DeepSpeed ZeRO partitions over the ranks: nothing, optimiser state, and gradients, and parameters."""
     tensor_parallel: int = Field(default=1, ge=1)
@@ -51,9 +59,40 @@ class ExecutionConfig(BaseModel):
     checkpoint_every: int = Field(default=25, ge=1)
     """Checkpoints are made at multiples of this many steps."""
     keep_checkpoints: int = Field(default=2, ge=1)
-    """How many of the newest complete checkpoints are kept."""
+    """How many of the newest complete checkpoints are kept while the run lasts."""
+    keep_every: int | None = Field(default=None, ge=1)
+    """Checkpoints at multiples of so many steps are made whatever else says when, and are permanent: they stay beside
+    the artifact, in its folder partial/kept, when the run is over."""
+    keep_steps: list[int] = []
+    """Checkpoints after these steps are made and permanent as well."""
+    resume: Literal["auto", "required"] = "auto"
+    """What a run does that finds no checkpoint of its own: train from the first step, or refuse."""
     hang_seconds: float = Field(default=1800.0, gt=0)
     """A group of ranks that reports neither a step nor a batch of validation for so long is ended, in seconds."""
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The machines that ranks run on; None for this one."""
+        if self.launcher == "slurm":
+            return self.slurm or SlurmConfig()
+        if self.launcher == "kubernetes":
+            return self.kubernetes
+        return Hosts(hostfile=self.hostfile) if self.hostfile is not None else None
+
+    @property
+    def node_launcher(self) -> Literal["auto", "python", "deepspeed", "torchrun"]:
+        """What starts the ranks of one machine."""
+        if self.launcher == "slurm" or self.launcher == "kubernetes":
+            return "torchrun"
+        return self.launcher
+
+    def default_threads(self, cores: int) -> int:
+        """Return the threads of a rank where none are given: its share of a machine's cores, of `cores` on this one."""
+        cluster = self.cluster
+        if isinstance(cluster, SlurmConfig | KubernetesConfig):
+            each = self.ranks // cluster.nodes
+            return max(1, (cluster.cpus_per_node or each) // each)
+        return max(1, cores // self.ranks)
 
     @property
     def ranks_per_replica(self) -> int:
