@@ -19,7 +19,6 @@ from typing import Any
 from infra.errors import DataError, UserError
 from infra.storage import Storage
 from models.checkpoints import Checkpoint, Checkpoints, check_resumable
-from models.config import plan_batch
 from models.job import PROGRESS, Failure, Job, failure_folder
 
 log = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ class Trainer:
         import torch.distributed as dist
 
         from models.data import TokenStream, TrainingData
-        from models.engine import Engine, initialise_processes, resolve_precision
+        from models.engine import build_engine, initialise_processes, resolve_precision
         from models.order import TrainingOrder
         from models.telemetry import Curve, Logs, Meter
         from models.validation import Validation
@@ -64,22 +63,21 @@ class Trainer:
         )
         for name, steps, windows, passes in order.passes():
             self.say("stage %s: %d steps read its %d sequences %.2f times", name, steps, windows, passes)
-        self.micro, _ = plan_batch(batch=training.batch, ranks=self.ranks, micro_batch=execution.micro_batch)
+        self.micro, _ = execution.plan(training.batch)
+        replica, replicas = execution.replica(self.rank), execution.replicas
         self.data = TrainingData(
             stream,
             order,
-            rank=self.rank,
-            ranks=self.ranks,
+            rank=replica,
+            ranks=replicas,
             micro_batch=self.micro,
             eod=job.eod,
             documents=training.document_mask,
         )
-        self.validation = Validation(job, micro_batch=self.micro, rank=self.rank, ranks=self.ranks, device=self.device)
-        self.engine = Engine(
+        self.validation = Validation(job, micro_batch=self.micro, rank=replica, ranks=replicas, device=self.device)
+        self.engine = build_engine(
             training, execution, vocab_size=job.vocab_size, precision=self.precision, device=self.device
         )
-        # Under ZeRO-3 this rank holds parts only; the whole is the same number for every rank.
-        self.parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self.engine.model.parameters())
         self.checkpoints = Checkpoints(Storage(job.checkpoints), job.scratch, execution.keep_checkpoints)
         self.curve, self.meter = Curve(), Meter()
         self.logs = Logs(job.output / "logs") if self.rank == 0 else None
@@ -175,7 +173,7 @@ class Trainer:
     def train_step(self) -> None:
         """Take one step, validate if it is time, and note both in the curve."""
         from models.data import tensors
-        from models.engine import sum_over_ranks
+        from models.engine import sum_over_replicas
         from models.schedule import learning_rate_fraction
 
         training = self.job.training
@@ -187,9 +185,11 @@ class Trainer:
         fraction = learning_rate_fraction(training.schedule, step=step, steps=training.steps)
         # Windows that were laid out have targets that do not count, more or fewer of them in each micro-batch.
         packed = self.job.train.window is not None
-        scored = int(sum_over_ranks([sum(batch.scored for batch in read)], self.device)[0]) if packed else None
+        scored = None
+        if packed:
+            scored = sum(batch.scored for batch in read)
+            scored = int(sum_over_replicas([scored], self.job.execution, self.device)[0])
         loss, norm = self.engine.step(batches, fraction, scored)
-        loss = sum_over_ranks([loss], self.device)[0] / self.ranks
         tokens = training.batch * training.model.sequence_length
         self.meter.step(seconds=time.perf_counter() - started, data_seconds=waited, tokens=tokens)
         self.next_step = done = step + 1
@@ -250,7 +250,7 @@ class Trainer:
                 weights,
                 curve=self.curve,
                 meter=self.meter,
-                parameters=self.parameters,
+                parameters=self.engine.parameters,
                 bad_steps=self.engine.bad_steps,
                 precision=(self.precision, self.precision_reason),
                 micro_batch=self.micro,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from models.data import Batch, TokenStream, tensors, validation_batches
-from models.engine import Engine, sum_over_ranks
+from models.engine import Engine, sum_over_replicas
 from models.job import Job
 
 
@@ -42,7 +42,7 @@ class Validation:
         rounds = -(-tokens // (self._micro * length))
         if rounds % self._ranks and self._rank >= rounds % self._ranks:
             self._summed(engine, batch)
-        nats = sum_over_ranks([nats], self._device)[0]
+        nats = sum_over_replicas([nats], self._job.execution, self._device)[0]
         return nats / tokens, nats / math.log(2) / self._bytes(tokens)
 
     def _summed(self, engine: Engine, batch: Batch) -> float:

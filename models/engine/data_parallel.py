@@ -1,0 +1,101 @@
+"""Replicas of the model on shares of the batch, under ZeRO 0 to 3, each on one rank or cut over a few (AutoTP)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.config import ExecutionConfig, TrainingConfig
+from models.engine.deepspeed_config import deepspeed_config
+from models.engine.gate import Gate, guard_zero, norm_and_clip
+from models.engine.interface import Batch, Decision, Engine
+from models.optimizers import build_optimizer
+
+
+class DataParallelEngine(Engine):
+    """DeepSpeed's engine with our optimiser; every rank runs the whole network, or its share of every matrix."""
+
+    def __init__(
+        self,
+        training: TrainingConfig,
+        execution: ExecutionConfig,
+        *,
+        vocab_size: int,
+        precision: str,
+        device: torch.device,
+    ) -> None:
+        import deepspeed
+
+        super().__init__(training, execution, precision=precision, device=device)
+        self.model = self._build(vocab_size).to(device)
+        self._parameters = sum(p.numel() for p in self.model.parameters())
+        dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+        config = deepspeed_config(
+            training, execution, precision=precision, parameters=self._parameters, on_gpu=device.type == "cuda"
+        )
+        self._engine, self._optimizer, _, _ = deepspeed.initialize(
+            model=self.model,
+            optimizer=build_optimizer(training.optimizer, self.model, dtype),
+            config=config,
+            dist_init_required=False,
+        )
+        self._gate = Gate()
+        if execution.zero_stage:
+            guard_zero(self._optimizer, self._gate, stage=execution.zero_stage)
+
+    @property
+    def _deepspeed(self) -> Any:
+        return self._engine
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the whole model."""
+        return self._parameters
+
+    def _train(
+        self, reduction: str, weight: float, batches: Sequence[Batch], decide: Decision | None
+    ) -> tuple[float, float]:
+        losses: list[Tensor] = []
+        self._gate.open(None if decide is None else lambda norm: decide(self._mean_loss(losses), norm))
+        self._engine.train()
+        if self.execution.offload_optimizer != "none":  # summed on the host where there are several, as ZeRO is told
+            self._optimizer.gradient_accumulation_steps = len(batches)
+        for number, batch in enumerate(batches, start=1):
+            self._engine.set_gradient_accumulation_boundary(number == len(batches))
+            loss = self._engine(*batch, reduction=reduction) * weight
+            self._engine.backward(loss / len(batches), scale_wrt_gas=False)
+            losses.append(loss.detach())
+            if number == len(batches) and not self.execution.zero_stage:
+                clipping = self.training.gradient_clipping
+                norm_and_clip(self.model.parameters(), self._gate, clipping=clipping, sum_squares=self._sum_squares)
+            self._engine.step()
+        return self._mean_loss(losses), self._gate.norm
+
+    def _sum_squares(self, cut: Tensor, whole: Tensor) -> Tensor:
+        if self.execution.tensor_parallel > 1:
+            from deepspeed.utils import groups
+
+            torch.distributed.all_reduce(cut, group=groups.get_tensor_model_parallel_group())
+        return cut + whole
+
+    @torch.no_grad()
+    def summed_loss(self, batch: Batch) -> float:
+        """Return the summed loss in nats of this replica's batch, without training."""
+        self._engine.eval()
+        return float(self._engine(*batch, reduction="sum").item())
+
+    @torch.no_grad()
+    def full_weights(self) -> dict[str, Tensor]:
+        """Return all weights in fp32 on the CPU, whole, by name, on rank 0, and nothing on the others."""
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        from models.engine.tensor_parallel import gather
+
+        weights = {}
+        for name, p in sorted(self.model.named_parameters()):  # a tied matrix has one name here
+            held = safe_get_full_fp32_param(p) if self.execution.zero_stage else None
+            whole = gather(name, (held if held is not None else p).detach(), self.execution.tensor_parallel)
+            if torch.distributed.get_rank() == 0:
+                weights[name] = whole.float().cpu().contiguous().clone()
+        return weights

@@ -1,0 +1,92 @@
+"""Between the gradient and the update: norm and clipping where DeepSpeed has none, and a say for the training loop.
+
+ZeRO computes the norm inside its step, clips, and skips the step where the norm is not finite.  So the gate measures
+through ZeRO's own function and, where the loop is against the step, answers with a norm that makes ZeRO skip it.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Gate:
+    """Decides, once a step, whether the update goes ahead."""
+
+    def __init__(self) -> None:
+        self.norm = math.nan
+        """Norm of the step's whole gradient before clipping; NaN where it was not finite."""
+        self._decide: Callable[[float], bool] | None = None
+
+    def open(self, decide: Callable[[float], bool] | None) -> None:
+        """Begin a step; `decide` is asked once its norm is known."""
+        self.norm, self._decide = math.nan, decide
+
+    def passes(self, norm: float) -> bool:
+        """Note the norm and tell whether the step is to be taken."""
+        if not math.isfinite(norm):
+            return False
+        self.norm = norm
+        return self._decide is None or self._decide(norm)
+
+
+def guard_zero(optimizer: Any, gate: Gate, *, stage: int) -> None:
+    """Let the gate decide over each step of DeepSpeed's ZeRO optimiser of this stage."""
+    name = "_get_norm_groups" if stage == 3 else "scaled_global_norm"
+    measure = getattr(optimizer, name)
+
+    def measured(*args: Any, **kwargs: Any) -> Any:
+        from deepspeed.runtime.utils import combine_grad_norm_groups
+
+        found = measure(*args, **kwargs)
+        whole = combine_grad_norm_groups(found) if stage == 3 else found
+        norm = float(whole) / float(optimizer.loss_scale)
+        if gate.passes(norm):
+            return found
+        if math.isfinite(norm):
+            _keep_loss_scale(optimizer)
+        refused = torch.full_like(whole, math.inf)
+        return [refused] if stage == 3 else refused
+
+    setattr(optimizer, name, measured)
+
+
+def _keep_loss_scale(optimizer: Any) -> None:
+    """Let the skip that follows leave the loss scale alone: the loop was against the step, nothing overflowed."""
+    scaler = optimizer.loss_scaler
+    before = copy.copy(vars(scaler))
+
+    def once(overflow: bool) -> None:
+        del scaler.update_scale
+        vars(scaler).update(before)
+
+    scaler.update_scale = once
+
+
+def norm_and_clip(
+    parameters: Iterable[nn.Parameter], gate: Gate, *, clipping: float, sum_squares: Callable[[Tensor, Tensor], Tensor]
+) -> None:
+    """Clip the gradients, or drop them where the gate is against the step: an optimiser passes over what has none.
+
+    `sum_squares` is given the sum of squares over parameters of which other ranks hold other parts, and over those
+    that are the same on each, and returns the sum over all.
+    """
+    held = [p for p in parameters if p.grad is not None]
+    cut = [p.grad for p in held if _is_cut(p)]
+    whole = [p.grad for p in held if not _is_cut(p) and not getattr(p, "ds_pipe_replicated", False)]
+    device = held[0].device
+    squares = [torch.nn.utils.get_total_norm(g).square() if g else torch.zeros((), device=device) for g in (cut, whole)]
+    norm = sum_squares(*squares).sqrt()
+    if not gate.passes(norm.item()):
+        for p in held:
+            p.grad = None
+        return
+    if clipping:
+        torch.nn.utils.clip_grads_with_norm_(held, clipping, norm)
+
+
+def _is_cut(parameter: nn.Parameter) -> bool:
+    return bool(getattr(parameter, "tensor_model_parallel", False))

@@ -1,0 +1,162 @@
+"""What the training loop sees of an engine, whichever way the model is cut over the ranks."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.checkpoints.snapshot import Snapshot, SnapshotEngine
+from models.config import ExecutionConfig, TrainingConfig
+from models.engine.processes import sum_over_replicas
+from models.transformer import Transformer
+
+Decision = Callable[[float, float], bool]
+"""Says, given the loss and the norm of the gradient of a step over all ranks, whether the step is to be taken.
+
+It is called on every rank with the same numbers, after the backward passes and before anything is changed.
+"""
+
+Batch = Sequence[Tensor | None]
+"""What `models.data.Batch` holds, as tensors, without the last ones where these are None."""
+
+TAG = "engine"
+"""The folder, below the one given, that DeepSpeed writes a checkpoint to."""
+
+_CLIENT = "millrace_"
+
+
+class Engine(ABC):
+    """One rank's share of the model being trained.
+
+    Every method must be called by every rank alike.
+    """
+
+    model: nn.Module
+    """What this rank holds of the network."""
+
+    def __init__(
+        self, training: TrainingConfig, execution: ExecutionConfig, *, precision: str, device: torch.device
+    ) -> None:
+        self.training, self.execution, self.precision, self.device = training, execution, precision, device
+        self.bad_steps = 0
+        """Steps skipped, so far, because their gradient was not finite."""
+
+    # --- what the loop calls
+
+    def step(
+        self,
+        batches: Sequence[Batch],
+        fraction: float,
+        scored: int | None = None,
+        decide: Decision | None = None,
+    ) -> tuple[float, float | None]:
+        """Take one optimiser step over this replica's micro-batches at `fraction` of the peak rates.
+
+        `scored` targets of the step count, over all replicas; None where all do.  Where they are counted, each has the
+        same weight whatever micro-batch it is in.  A step that `decide` is against changes nothing.
+
+        Returns the mean loss over all replicas in nats a token and the norm of the whole gradient before clipping,
+        None if the gradient was not finite: then the step is skipped on every rank, and counted.
+        """
+        for group in self._deepspeed.optimizer.param_groups:
+            group["lr"] = group["peak"] * fraction
+        weight = 1.0 if scored is None else len(batches) * self.execution.replicas / max(scored, 1)
+        loss, norm = self._train("mean" if scored is None else "sum", weight, batches, decide)
+        if not math.isfinite(norm):
+            self.bad_steps += self._counts_as_bad()
+            return loss, None
+        return loss, norm
+
+    @abstractmethod
+    def summed_loss(self, batch: Batch) -> float:
+        """Return the summed loss in nats of this replica's batch, without training."""
+
+    def save(self, folder: Path) -> None:
+        """Write this rank's state below a local folder."""
+        self._deepspeed.save_checkpoint(
+            str(folder), tag=TAG, client_state={f"{_CLIENT}bad_steps": self.bad_steps}, save_latest=False
+        )
+
+    def snapshot(self, folder: Path) -> Snapshot:
+        """Return a copy in host memory of what `save` would write below a local folder, to be written there later.
+
+        What is offloaded to NVMe is copied there at once.
+        """
+        writer, before = SnapshotEngine(), self._deepspeed.checkpoint_engine
+        self._deepspeed.checkpoint_engine = writer
+        try:
+            self.save(folder)
+        finally:
+            self._deepspeed.checkpoint_engine = before
+        return writer.take()
+
+    def load(self, folder: Path, *, universal: bool = False) -> None:
+        """Restore the state that `save` wrote, or what was converted from it to a universal checkpoint."""
+        self._deepspeed._config.load_universal_checkpoint = universal
+        path, state = self._deepspeed.load_checkpoint(str(folder), tag=TAG)
+        if path is None:  # DeepSpeed only logs this and would train from scratch
+            raise FileNotFoundError(f"DeepSpeed found no checkpoint in {folder}")
+        self.bad_steps = int(state[f"{_CLIENT}bad_steps"])
+
+    @abstractmethod
+    def full_weights(self) -> dict[str, Tensor]:
+        """Return all weights in fp32 on the CPU, whole, by name, on rank 0, and nothing on the others.
+
+        A tied head is left out.
+        """
+
+    @property
+    @abstractmethod
+    def parameters(self) -> int:
+        """Parameters of the whole model; those that are tied count once."""
+
+    # --- random numbers
+
+    def random_state(self) -> dict[str, Any]:
+        """Return the states of this rank's random generators."""
+        state: dict[str, Any] = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            state["cuda"] = torch.cuda.get_rng_state()
+        return state
+
+    def set_random_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what `random_state` returned."""
+        torch.set_rng_state(state["cpu"])
+        if "cuda" in state and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"])
+
+    # --- for those who implement it
+
+    @property
+    @abstractmethod
+    def _deepspeed(self) -> Any:
+        """DeepSpeed's engine."""
+
+    @abstractmethod
+    def _train(
+        self, reduction: str, weight: float, batches: Sequence[Batch], decide: Decision | None
+    ) -> tuple[float, float]:
+        """Run the backward passes of `weight` times the loss, and take the step; return loss and norm as they are."""
+
+    def _build(self, vocab_size: int) -> Transformer:
+        """Return the whole network with its first weights, the same on each rank, and make random numbers differ."""
+        torch.manual_seed(self.training.seed)
+        network = Transformer(self.training.model, vocab_size)
+        # Replicas drop different activations; the ranks that cut the matrices of one must drop the same.
+        place = torch.distributed.get_rank() // self.execution.tensor_parallel
+        torch.manual_seed(self.training.seed + 1 + place)
+        return network
+
+    def _mean_loss(self, losses: Sequence[Tensor]) -> float:
+        """Return the mean of the micro-batches' losses over all replicas."""
+        mine = torch.stack(list(losses)).float().mean().item()
+        return sum_over_replicas([mine], self.execution, self.device)[0] / self.execution.replicas
+
+    def _counts_as_bad(self) -> bool:
+        """Whether a gradient that is not finite is a fault: in fp16 it is how the loss scale is found."""
+        scaler = getattr(self._deepspeed.optimizer, "loss_scaler", None)
+        return self.precision != "fp16" or scaler is None or scaler.cur_scale <= 1
