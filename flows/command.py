@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 from flows.commands import artifacts, explain, export, machine, models, rows, runs, whatif
 from infra.embedded import leave_within
 from infra.errors import MillraceError, UserError
+from infra.preemption import SIGNALS
 from infra.retries import transient
 from infra.settings import settings
 
@@ -52,7 +53,8 @@ for _name, _command in _COMMANDS.items():
 
 def main() -> None:
     """Run the command; exit with 0 done, 2 user error (one clear line), 1 anything else."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
     status = execute(sys.argv[1:])
     leave_within(_EXIT_SECONDS, status)
     sys.exit(status)
@@ -64,7 +66,11 @@ def execute(arguments: list[str]) -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Take SIGTERM for Ctrl-C: the run says where it stopped, and all of its processes end with it."""
+    """Take SIGTERM, and what Slurm sends before it, for Ctrl-C.
+
+    The run says where it stopped, and all of its processes end with it. Where a step can save what it has done, it is
+    given the time first (infra/preemption.py).
+    """
     raise KeyboardInterrupt
 
 

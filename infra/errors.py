@@ -31,3 +31,7 @@ class StepTimeoutError(MillraceError):
 
 class WorkerDiedError(MillraceError):
     """A worker process ended without an answer (killed, out of memory, crashed); retried."""
+
+
+class PreemptedError(MillraceError):
+    """Work that was told to stop, and saved what it had done; goes on when it is started again, which is no retry."""

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from infra.artifacts import Artifact, ArtifactStore, Claim, Work
 from infra.errors import MillraceError, UserError
 from infra.manifests import Counters, File, Identity
+from infra.preemption import NOTE
 from infra.processes import Workers
 from infra.steps import Gate, Pending, Step
 
@@ -130,6 +131,7 @@ class Builder:
             timeout=cfg.step_timeout_seconds or step.timeout_seconds,
             lost=claim.lease.lost,
             tick=self._ticker(step.name, claim),
+            note=claim.attempt.scratch / NOTE if step.preemptible else None,
         )
         return value, work
 

@@ -15,11 +15,12 @@ from typing import Any
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 from prefect.tasks import exponential_backoff
 
+from infra import preemption
 from infra.artifacts import Artifact, ArtifactStore
-from infra.errors import MillraceError
+from infra.errors import MillraceError, PreemptedError
 from infra.execution import Builder, Inputs, Listener, Options, Progress, StepRecord, StepRunner
 from infra.manifests import File
 from infra.planning import Planner
@@ -121,16 +122,31 @@ class PrefectRunner(StepRunner):
                 record.state, record.why = "cached", "published before"
                 return Completed(name="Cached", message=found.uri, data=found)
             record.why = self._why(step, cfg, inputs)
-            if step.shards:
-                artifact, built = self._sharded(builder, step, cfg, inputs, record)
-            else:
-                artifact, built = builder.whole(step, cfg, inputs)
+            try:
+                if step.shards:
+                    artifact, built = self._sharded(builder, step, cfg, inputs, record)
+                else:
+                    artifact, built = self._whole(builder, step, cfg, inputs)
+            except PreemptedError as exc:  # this process must go: whoever starts the run again finds what was saved
+                record.state = "failed"
+                return Failed(name="Preempted", message=str(exc), data=exc)
             record.state = "ran" if built else "cached"
             return Completed(name="Completed" if built else "Cached", message=artifact.uri, data=artifact)
 
         state = make_task(step.name, body, self.settings)(return_state=True)
         made: Artifact = state.result(raise_on_failure=True)
         return made
+
+    @staticmethod
+    def _whole(builder: Builder, step: Step[Any, ...], cfg: Any, inputs: Inputs) -> tuple[Artifact, bool]:
+        """Build the artifact; where only the work was told to stop, not this process, it is queued again at once."""
+        while True:
+            try:
+                return builder.whole(step, cfg, inputs)
+            except PreemptedError as exc:
+                if preemption.told():
+                    raise
+                log.warning("%s: %s; starting it again", step.name, exc)
 
     def _why(self, step: Step[Any, ...], cfg: Any, inputs: Inputs) -> str:
         if step.name in self.options.force:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, TimeoutError
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +23,8 @@ from pebble import ProcessExpired, ProcessPool
 from infra.artifacts import Work
 from infra.errors import LeaseLostError, MillraceError, StepTimeoutError, WorkerDiedError
 from infra.leases import process_started
+from infra.preemption import deferred
+from infra.settings import settings
 
 _POLL_SECONDS = 0.2
 _POOL_ERRORS = ("Unexpected error within the Pool", "The Pool is not active")
@@ -131,13 +134,30 @@ class Workers:
         timeout: float | None,
         lost: threading.Event,
         tick: Callable[[], None] | None = None,
+        note: Path | None = None,
     ) -> tuple[Any, Work]:
         """Run a step's function in a worker; return its value and what it took.
+
+        Where there is a `note`, a signal that tells this process to stop writes it, and the function is given the time
+        of the setting preemption_seconds to save and end.
 
         Raises what the function raised; StepTimeoutError after `timeout` seconds and LeaseLostError once `lost` is
         set, the worker killed in both cases; WorkerDiedError if the worker ended by itself. `tick` is called a few
         times a second meanwhile.
         """
+        with deferred(note, seconds=settings().preemption_seconds) if note else nullcontext():
+            return self._call(module, name, cfg, inputs, timeout, lost, tick)
+
+    def _call(
+        self,
+        module: str,
+        name: str,
+        cfg: Any,
+        inputs: dict[str, Any],
+        timeout: float | None,
+        lost: threading.Event,
+        tick: Callable[[], None] | None,
+    ) -> tuple[Any, Work]:
         future = None
         try:
             future = self._started().schedule(_measured, args=(module, name, cfg, inputs), timeout=timeout)

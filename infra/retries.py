@@ -8,7 +8,15 @@ from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from infra.errors import DataError, LeaseLostError, StepTimeoutError, StorageError, UserError, WorkerDiedError
+from infra.errors import (
+    DataError,
+    LeaseLostError,
+    PreemptedError,
+    StepTimeoutError,
+    StorageError,
+    UserError,
+    WorkerDiedError,
+)
 
 _FINAL_OS_ERRORS = (
     FileNotFoundError,
@@ -49,14 +57,14 @@ def retry_after(value: str | None) -> float:
 
 
 def transient(exc: BaseException) -> bool:
-    """Tell whether `exc` may go away by itself: transport, storage, a lost lease or a dead worker.
+    """Tell whether `exc` may go away by itself: transport, storage, a lost lease, a dead worker, a machine taken back.
 
     botocore's errors are neither OSError nor ConnectionError and are named apart; a disk that is full (ENOSPC)
     and a path that is wrong stay as they are.
     """
     if isinstance(exc, (UserError, DataError, StepTimeoutError)):
         return False
-    if isinstance(exc, (StorageError, LeaseLostError, WorkerDiedError)):
+    if isinstance(exc, (StorageError, LeaseLostError, WorkerDiedError, PreemptedError)):
         return True
     if (status := _hub_status(exc)) is not None:
         return status >= 500 or status == 429

@@ -164,6 +164,7 @@ class Step(Generic[C, P]):
     reads: dict[str, tuple[str, ...]] = field(default_factory=dict)
     named: bool = False
     timeout_seconds: float | None = None
+    preemptible: bool = False
     steps: ClassVar[dict[str, "Step[Any, ...]"]] = {}
 
     def __call__(self, cfg: C, **inputs: Artifact) -> Artifact:
@@ -224,17 +225,20 @@ def step(
     reads: dict[str, tuple[str, ...]] | None = None,
     named: bool = False,
     timeout_seconds: float | None = 6 * 3600,
+    preemptible: bool = False,
 ) -> Callable[[Callable[Concatenate[C, P], Counters]], Step[C, P]]:
     """Make a function a step.
 
     `version` must grow whenever the same inputs give other outputs (a golden test holds this). `shards` maps an input
     to the folder whose files are its shards ("" for all files): the function is then called once per file. `reads`
     limits what enters the identity of a whole input to some of its folders. `named` lets the logical names of shard
-    files enter too, for steps that write them into their output. `timeout_seconds` limits one call.
+    files enter too, for steps that write them into their output. `timeout_seconds` limits one call. One
+    that is `preemptible` saves and raises PreemptedError when the note infra.preemption.NOTE appears in its scratch
+    folder.
     """
 
     def decorate(fn: Callable[Concatenate[C, P], Counters]) -> Step[C, P]:
-        made: Step[C, P] = Step(name, version, fn, shards or {}, reads or {}, named, timeout_seconds)
+        made: Step[C, P] = Step(name, version, fn, shards or {}, reads or {}, named, timeout_seconds, preemptible)
         Step.steps[name] = made
         return made
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from models.guard import Guard
 from models.job import Job, result_file
 from models.telemetry import Curve, Meter, flops_per_token, peak_flops
 
@@ -27,6 +28,8 @@ def write_artifact(
     precision: tuple[str, str],
     micro_batch: int,
     device: torch.device,
+    guard: Guard,
+    checkpoint_seconds: float,
 ) -> None:
     """Write the files of the model, then the measurements that say that they are whole; `precision` has its reason."""
     out, model = job.output, job.training.model
@@ -40,6 +43,9 @@ def write_artifact(
         "steps": job.training.steps,
         "tokens": job.training.steps * job.training.batch * model.sequence_length,
         "bad_steps": bad_steps,
+        "spikes": guard.spikes,
+        "rollbacks": guard.rollbacks,
+        "skipped_batches": guard.skipped_batches,
         "precision": precision[0],
         "tokenizer": job.tokenizer_digest,
         "validation_loss": last["validation_loss"],
@@ -47,7 +53,13 @@ def write_artifact(
     }
     _write_json(out / "training.json", training)
     measured = _measured(job, meter, parameters=parameters, device=device)
-    result = {**training, **measured, "precision_reason": precision[1], "micro_batch": micro_batch}
+    result = {
+        **training,
+        **measured,
+        "precision_reason": precision[1],
+        "micro_batch": micro_batch,
+        "checkpoint_seconds": checkpoint_seconds,
+    }
     _write_json(result_file(job.scratch), result)
 
 

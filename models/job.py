@@ -5,7 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from infra.errors import DataError, MillraceError, UserError, WorkerDiedError
+from infra.errors import DataError, MillraceError, PreemptedError, UserError, WorkerDiedError
+from infra.preemption import NOTE
 from models.config import ExecutionConfig, TrainingConfig
 from models.order import Stage
 
@@ -65,7 +66,7 @@ class Failure(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["user", "data", "memory", "infrastructure"]
+    kind: Literal["user", "data", "memory", "preempted", "infrastructure"]
     rank: int
     message: str
 
@@ -73,12 +74,14 @@ class Failure(BaseModel):
         """Return the error to raise in the task, which decides whether the orchestrator tries again."""
         if self.kind == "user":
             return UserError(self.message)
+        if self.kind == "preempted":
+            return PreemptedError(self.message)
         if self.kind == "infrastructure":
             return WorkerDiedError(f"pretrain: rank {self.rank}: {self.message}")
         return DataError(self.message)
 
 
-_ORDER = ("user", "data", "memory", "infrastructure")
+_ORDER = ("user", "data", "memory", "preempted", "infrastructure")
 
 
 def first_cause(scratch: Path) -> Failure | None:
@@ -95,3 +98,13 @@ def failure_folder(scratch: Path) -> Path:
 def result_file(scratch: Path) -> Path:
     """Return where rank 0 writes its measurements when, and only when, the whole artifact is written."""
     return scratch / "result.json"
+
+
+def stop_note(scratch: Path) -> Path:
+    """Return the note whose being there tells the ranks to save and stop."""
+    return scratch / NOTE
+
+
+def stack_folder(scratch: Path) -> Path:
+    """Return where ranks that hang write where they are."""
+    return scratch / "stacks"

@@ -145,10 +145,15 @@ class TrainingOrder:
 
     def starts(self, step: int) -> NDArray[np.int64]:
         """Return where each of the step's sequences starts in the stream, in the order of the batch."""
-        stretch = next(each for each in self.stretches if each.end is None or step < each.end)
+        beyond = self.stretches[-1]  # where batches were passed over, the last steps read more of the last stage
+        stretch = next((each for each in self.stretches if each.end is None or step < each.end), beyond)
         first = (step - stretch.begin) * self.batch
         position = np.arange(first, first + self.batch, dtype=np.uint64)
         return stretch.first + (self._in_order if stretch.ordered else self._permuted)(stretch, position)
+
+    def begins_stage(self, step: int) -> bool:
+        """Tell whether a stage of the data begins with a step."""
+        return any(stretch.begin == step for stretch in self.stretches)
 
     def _permuted(self, stretch: _Stretch, position: NDArray[np.uint64]) -> NDArray[np.int64]:
         out = np.empty(len(position), dtype=np.int64)
@@ -174,7 +179,7 @@ class TrainingOrder:
         at = position.astype(np.int64)
         last = at - passes * stretch.windows
         window = np.where(last < 0, at % stretch.windows, last * stretch.windows // max(rest, 1))
-        return window * self.sequence_length
+        return window % stretch.windows * self.sequence_length
 
     def passes(self) -> list[tuple[str, int, int, float]]:
         """Return of each stage its name, steps, windows, and how often these are read."""

@@ -14,12 +14,13 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from infra.errors import DataError, UserError
-from infra.storage import Storage
-from models.checkpoints import Checkpoint, Checkpoints, check_resumable
-from models.job import PROGRESS, Failure, Job, failure_folder
+from infra.errors import DataError, PreemptedError, UserError
+from models.job import PROGRESS, Failure, Job, failure_folder, stack_folder, stop_note
+
+if TYPE_CHECKING:
+    from models.guard import Rollback
 
 log = logging.getLogger(__name__)
 
@@ -30,14 +31,15 @@ class Trainer:
     """One rank of one training run."""
 
     def __init__(self, job: Job) -> None:
-        import torch
         import torch.distributed as dist
 
-        from models.data import TokenStream, TrainingData
+        from models.checkpointing import Checkpointing, State
         from models.engine import build_engine, initialise_processes, resolve_precision
-        from models.order import TrainingOrder
-        from models.telemetry import Curve, Logs, Meter
+        from models.guard import Guard
+        from models.loader import Loader
+        from models.telemetry import Logs, Meter
         from models.validation import Validation
+        from models.watch import Preemption, StackDump
 
         self.job, training, execution = job, job.training, job.execution
         self.rank, self.ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -45,175 +47,137 @@ class Trainer:
             raise UserError(
                 f"pretrain: execution.ranks={execution.ranks}, but the launcher started {self.ranks} processes"
             )
-        self.torch, self.dist = torch, dist
+        self.dist = dist
+        self.preemption = Preemption(stop_note(job.scratch))
+        self.stacks = StackDump(stack_folder(job.scratch), self.rank, execution.hang_seconds)
         self.device = initialise_processes(job.threads)
         self.precision, self.precision_reason = resolve_precision(training.precision)
         self.say("training in %s because %s", self.precision, self.precision_reason)
-        length = training.model.sequence_length
-        train = job.train
-        stream = TokenStream(train.shards, job.dtype, ends=train.ends, pieces=train.pieces, window=train.window)
-        order = TrainingOrder(
-            tokens=len(stream),
-            sequence_length=length,
-            batch=training.batch,
-            seed=training.seed,
-            stages=train.stages,
-            steps=training.steps,
-            packed=train.window is not None,
-        )
-        for name, steps, windows, passes in order.passes():
-            self.say("stage %s: %d steps read its %d sequences %.2f times", name, steps, windows, passes)
         self.micro, _ = execution.plan(training.batch)
         replica, replicas = execution.replica(self.rank), execution.replicas
-        self.data = TrainingData(
-            stream,
-            order,
-            rank=replica,
-            ranks=replicas,
-            micro_batch=self.micro,
-            eod=job.eod,
-            documents=training.document_mask,
+        self.loader = Loader(job, micro_batch=self.micro, rank=replica, ranks=replicas, device=self.device)
+        for name, steps, windows, passes in self.loader.order.passes():
+            self.say("stage %s: %d steps read its %d sequences %.2f times", name, steps, windows, passes)
+        self.validation = Validation(
+            job, self.loader.shards, micro_batch=self.micro, rank=replica, ranks=replicas, device=self.device
         )
-        self.validation = Validation(job, micro_batch=self.micro, rank=replica, ranks=replicas, device=self.device)
         self.engine = build_engine(
             training, execution, vocab_size=job.vocab_size, precision=self.precision, device=self.device
         )
-        self.checkpoints = Checkpoints(Storage(job.checkpoints), job.scratch, execution.keep_checkpoints)
-        self.curve, self.meter = Curve(), Meter()
+        self.state = State(Guard(training.guard))
+        self.checkpointing = Checkpointing(job, self.engine, precision=self.precision)
+        self.meter = Meter()
         self.logs = Logs(job.output / "logs") if self.rank == 0 else None
-        self.next_step = 0
-        self._saved, self._said = time.monotonic(), 0.0
+        self._said = 0.0
+        self._event: dict[str, int] = {}
 
     def say(self, message: str, *args: object) -> None:
         """Log on one rank only."""
         if self.rank == 0:
             log.info(message, *args)
 
-    # --- resume and checkpoints
-
-    def resume(self) -> None:
-        """Restore the newest complete checkpoint, if there is one."""
-        found = self._broadcast(self._find_checkpoint() if self.rank == 0 else None)
-        if found is None:
-            self.say("no checkpoint in %s: training from the first step", self.job.checkpoints)
-            return
-        from models.telemetry import Curve
-
-        check_resumable(found, self._about())
-
-        self.engine.load(found.directory / "engine")
-        state = found.directory / "state"
-        mine = state / f"random-{self.rank:05d}.pt"
-        if mine.exists():  # at another world size there may be none, and training draws nothing at random
-            self.engine.set_random_state(self.torch.load(mine, weights_only=True))
-        self.curve = Curve.load(state / "curve.jsonl")
-        if self.logs is not None:
-            for row in self.curve.rows:
-                self.logs.row(row)
-        self.next_step = found.step
-        self.say("resumed after step %d of %d", found.step, self.job.training.steps)
-
-    def _about(self) -> dict[str, Any]:
-        return {
-            "config_digest": self.job.config_digest,
-            "tokenizer_digest": self.job.tokenizer_digest,
-            "ranks": self.ranks,
-            "zero_stage": self.job.execution.zero_stage,
-            "precision": self.precision,
-            "threads": self.job.threads,
-            "torch": str(self.torch.__version__),
-        }
-
-    def _find_checkpoint(self) -> Checkpoint | None:
-        self.checkpoints.reset_staging()
-        return self.checkpoints.newest()
-
-    def maybe_checkpoint(self) -> None:
-        """Make a checkpoint if one is due; rank 0 decides for all."""
-        execution = self.job.execution
-        if self.next_step % execution.checkpoint_every or self.next_step == self.job.training.steps:
-            return
-        due = time.monotonic() - self._saved >= execution.checkpoint_seconds
-        if self._broadcast(due):
-            self.checkpoint()
-
-    def checkpoint(self) -> None:
-        """Stage the state of all ranks, then publish it in the background."""
-        if self.rank == 0:
-            self.checkpoints.wait()  # the staging folder holds one checkpoint at a time
-        self.dist.barrier()
-        staged = self.checkpoints.staging(self.next_step)
-        (staged / "state").mkdir(parents=True, exist_ok=True)
-        self.engine.save(staged / "engine")
-        self.torch.save(self.engine.random_state(), staged / "state" / f"random-{self.rank:05d}.pt")
-        if self.rank == 0:
-            self.curve.save(staged / "state" / "curve.jsonl")
-        self.dist.barrier()
-        if self.rank == 0:
-            self.checkpoints.publish(self.next_step, self._about())
-        self._saved = time.monotonic()
-
-    def _broadcast(self, value: Any) -> Any:
-        if self.ranks == 1:
-            return value
-        holder = [value]
-        self.dist.broadcast_object_list(holder, src=0)
-        return holder[0]
-
     # --- the loop
 
+    def resume(self) -> None:
+        """Go on where an earlier life of the run has stopped, if there was one."""
+        self.checkpointing.resume(self.state)
+        if self.logs is not None:
+            for row in self.state.curve.rows:
+                self.logs.row(row)
+
     def train(self) -> None:
-        """Train from where the run is to its last step."""
+        """Train from where the run is to its last step.
+
+        Raises DataError where too many steps were not finite or the loss stays high however often the run is rolled
+        back, and PreemptedError, once a checkpoint is complete, where it was told to stop.
+        """
         steps = self.job.training.steps
-        while self.next_step < steps:
-            self.train_step()
-            self.maybe_checkpoint()
+        while self.state.step < steps:
+            rollback = self.train_step()
+            if rollback is not None:
+                self.roll_back(rollback)
+                continue  # the checkpoint gone back to stays as it is
+            told, due = self._agree(self.preemption.told, self.checkpointing.due(self.state.step))
+            told = told and self.state.step < steps
+            if told or due:
+                self.checkpointing.save(self.state)
+            if told:
+                self._stop()
+            self.checkpointing.check()
             self._progress()
 
-    def train_step(self) -> None:
-        """Take one step, validate if it is time, and note both in the curve."""
-        from models.data import tensors
+    def train_step(self) -> "Rollback | None":
+        """Take one step, validate if it is time, and note both; return where to go back to, if the loss stays high."""
         from models.engine import sum_over_replicas
         from models.schedule import learning_rate_fraction
 
-        training = self.job.training
-        step = self.next_step
+        training, state = self.job.training, self.state
+        step = state.step
+        batch = state.guard.batch_of(step)
+        if self.loader.order.begins_stage(batch):
+            state.guard.forget()
         started = time.perf_counter()
-        read = list(self.data.step(step))
-        batches = [tensors(batch, self.device) for batch in read]
+        ready = self.loader.take(batch)
         waited = time.perf_counter() - started
         fraction = learning_rate_fraction(training.schedule, step=step, steps=training.steps)
-        # Windows that were laid out have targets that do not count, more or fewer of them in each micro-batch.
-        packed = self.job.train.window is not None
         scored = None
-        if packed:
-            scored = sum(batch.scored for batch in read)
-            scored = int(sum_over_replicas([scored], self.job.execution, self.device)[0])
-        loss, norm = self.engine.step(batches, fraction, scored)
-        tokens = training.batch * training.model.sequence_length
+        if self.loader.uneven:
+            scored = int(sum_over_replicas([ready.scored], self.job.execution, self.device)[0])
+        outlying: list[bool] = []
+
+        def decide(loss: float, norm: float) -> bool:
+            outlying.append(state.guard.is_outlier(loss, norm))
+            return not outlying[-1]
+
+        loss, norm = self.engine.step(ready.batches, fraction, scored, decide)
+        skipped = norm is None or any(outlying)
+        tokens = training.batch * training.window
         self.meter.step(seconds=time.perf_counter() - started, data_seconds=waited, tokens=tokens)
-        self.next_step = done = step + 1
-        if norm is None:
-            self._bad_step(done, loss)
+        state.step = done = step + 1
+        if skipped:
+            self._skipped(done, loss, norm)
+        self._note(done, loss, norm, skipped=skipped, learning_rate=training.optimizer.learning_rate * fraction)
+        return state.guard.note(done, loss, norm, applied=not skipped)
+
+    def _note(self, done: int, loss: float, norm: float | None, *, skipped: bool, learning_rate: float) -> None:
+        """Write a line of the curve if one is due, with a validation if that is due."""
+        training = self.job.training
         last = done == training.steps
         validate = last or (training.validate_every > 0 and done % training.validate_every == 0)
-        if not validate and done % training.curve_every:
+        if not (validate or skipped or self._event) and done % training.curve_every:
             return
         row: dict[str, float | int | None] = {
             "step": done,
-            "tokens": done * tokens,
+            "tokens": done * training.batch * training.window,
             "loss": loss if norm is not None else None,
-            "learning_rate": training.optimizer.learning_rate * fraction,
+            "learning_rate": learning_rate,
             "gradient_norm": norm,
         }
+        if skipped:
+            row["skipped"] = 1
+        row |= self._event
+        self._event = {}
         if validate:
             row["validation_loss"], row["validation_bits_per_byte"] = self.validate(whole=last)
-        self.curve.add(**row)
+        self.state.curve.add(**row)
         if self.logs is not None:
             self.logs.row(row)
             self.logs.throughput(done, self.meter)
 
-    def _bad_step(self, step: int, loss: float) -> None:
+    def validate(self, *, whole: bool) -> tuple[float, float | None]:
+        """Return nats a target, and bits a byte, over the validation split or the prefix of it that the recipe names.
+
+        There are bits a byte only where the network predicts the whole text.
+        """
+        prefix = None if whole else self.job.training.validation_tokens
+        return self.validation.losses(self.engine, tokens=prefix, progress=self._progress)
+
+    # --- what goes wrong
+
+    def _skipped(self, step: int, loss: float, norm: float | None) -> None:
+        if norm is not None:
+            self.say("step %d skipped: its loss %.4f or gradient norm %.4f leaves the usual", step, loss, norm)
+            return
         bad, most = self.engine.bad_steps, self.job.training.max_bad_steps
         self.say("step %d skipped: its loss %s or gradient is not finite (%d of at most %d)", step, loss, bad, most)
         if bad > most:
@@ -223,15 +187,52 @@ class Trainer:
                 "a longer warm-up or qk_norm"
             )
 
-    def validate(self, *, whole: bool) -> tuple[float, float]:
-        """Return nats a token and bits a byte over the validation split, or the prefix of it that the recipe names."""
-        prefix = None if whole else self.job.training.validation_tokens
-        return self.validation.losses(self.engine, tokens=prefix, progress=self._progress)
+    def roll_back(self, rollback: "Rollback") -> None:
+        """Go back to before a spike of the loss, and on with later batches; raises DataError after too many times."""
+        guard, step = self.job.training.guard, self.state.step
+        assert guard is not None
+        assert guard.rollback is not None
+        if self.state.guard.rollbacks >= guard.rollback.most:
+            raise DataError(
+                f"pretrain: up to step {step} the loss stayed high {self.state.guard.rollbacks + 1} times, more than "
+                f"guard.rollback.most={guard.rollback.most}; use a lower learning rate (now "
+                f"{self.job.training.optimizer.learning_rate:g}) or a longer warm-up, or set guard.rollback=null if "
+                "the data is so"
+            )
+        self.checkpointing.roll_back(self.state, rollback)
+        self._event = {"rolled_back_from": step, "skipped_batches": self.state.guard.skipped_batches}
+        self.say(
+            "the loss stayed high up to step %d: rolled back to step %d, passing over %d batches (%d of at most %d)",
+            step,
+            self.state.step,
+            rollback.skip,
+            self.state.guard.rollbacks,
+            guard.rollback.most,
+        )
+
+    def _agree(self, told: bool, due: bool) -> tuple[bool, bool]:
+        """Return whether any rank was told to stop, and whether rank 0 finds a checkpoint due: alike on every rank."""
+        if self.ranks == 1:
+            return told, due
+        from models.engine import any_rank
+
+        found = any_rank([told, due and self.rank == 0], self.device)
+        return found[0], found[1]
+
+    def _stop(self) -> None:
+        """Wait until the checkpoint is complete on every rank, and raise PreemptedError."""
+        self.checkpointing.wait()
+        self.dist.barrier()
+        raise PreemptedError(
+            f"pretrain: told to stop; the checkpoint after step {self.state.step} of {self.job.training.steps} is "
+            "complete, and the same run goes on from it"
+        )
 
     def _progress(self) -> None:
+        self.stacks.progress()
         if self.rank == 0 and time.monotonic() - self._said >= _PROGRESS_SECONDS:
             self._said = time.monotonic()
-            sys.stdout.write(f"{PROGRESS}{json.dumps({'done': self.next_step, 'total': self.job.training.steps})}\n")
+            sys.stdout.write(f"{PROGRESS}{json.dumps({'done': self.state.step, 'total': self.job.training.steps})}\n")
             sys.stdout.flush()
 
     # --- the artifact
@@ -239,24 +240,27 @@ class Trainer:
     def finish(self) -> None:
         """Write the model artifact, then the measurements that say it is whole."""
         weights = self.engine.full_weights()
+        self.checkpointing.wait()
         if self.rank == 0:
             from models.artifact import write_artifact
 
-            self.checkpoints.wait()
             assert self.logs is not None
             self.logs.close()
             write_artifact(
                 self.job,
                 weights,
-                curve=self.curve,
+                curve=self.state.curve,
                 meter=self.meter,
                 parameters=self.engine.parameters,
                 bad_steps=self.engine.bad_steps,
                 precision=(self.precision, self.precision_reason),
                 micro_batch=self.micro,
                 device=self.device,
+                guard=self.state.guard,
+                checkpoint_seconds=self.checkpointing.blocked_seconds,
             )
         self.dist.barrier()
+        self.stacks.close()
 
 
 def _failure(exc: BaseException, rank: int) -> Failure:
@@ -266,6 +270,8 @@ def _failure(exc: BaseException, rank: int) -> Failure:
         return Failure(kind="user", rank=rank, message=text)
     if isinstance(exc, DataError):
         return Failure(kind="data", rank=rank, message=text)
+    if isinstance(exc, PreemptedError):
+        return Failure(kind="preempted", rank=rank, message=text)
     out_of_memory = isinstance(exc, MemoryError) or type(exc).__name__ == "OutOfMemoryError"
     if out_of_memory or "can't allocate memory" in text or "out of memory" in text.lower():
         return Failure(kind="memory", rank=rank, message=f"out of memory: {text[:200]}")
@@ -285,7 +291,10 @@ def main(argv: list[str]) -> int:
         trainer.train()
         trainer.finish()
     except Exception as exc:
-        traceback.print_exc()
+        if isinstance(exc, PreemptedError):
+            log.info("%s", exc)
+        else:
+            traceback.print_exc()
         failure_folder(job.scratch).mkdir(parents=True, exist_ok=True)
         path = failure_folder(job.scratch) / f"rank-{rank:05d}.json"
         path.write_text(_failure(exc, rank).model_dump_json())

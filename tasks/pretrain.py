@@ -25,15 +25,29 @@ from infra.canonical import digest_of
 from infra.errors import DataError, StepTimeoutError, UserError, WorkerDiedError
 from infra.launch import run_group
 from infra.launch.remote import check_shared
-from infra.manifests import Counters
-from infra.settings import usable_cores
+from infra.manifests import Counters, File
+from infra.settings import settings, usable_cores
 from infra.steps import Execution, StepConfig, step
+from infra.storage import Storage
+from models.checkpoints import Checkpoints, Retention, nothing_to_resume
+from models.cache import StoredFile
 from models.config import ExecutionConfig, TrainingConfig, check_execution
 from models.dial import DialConfig, expand_dial
-from models.job import PROGRESS, Failure, Job, Split, failure_folder, first_cause, result_file
+from models.job import (
+    PROGRESS,
+    Failure,
+    Job,
+    Split,
+    failure_folder,
+    first_cause,
+    result_file,
+    stack_folder,
+    stop_note,
+)
 from models.objectives import read_vocabulary, require_tokens
 from models.order import Stage, TrainingOrder
 from models.presets import expand_training
+from models.watch import read_stacks
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +55,9 @@ VERSION = 1
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _METRICS = (
     "tokens_per_second", "mfu", "mfu_reason", "device", "precision_reason", "threads", "ranks", "micro_batch",
-    "training_seconds", "data_wait_share",
+    "training_seconds", "data_wait_share", "checkpoint_seconds",
 )  # fmt: skip
+_VALUES = ("parameters", "steps", "tokens", "bad_steps", "spikes", "rollbacks", "skipped_batches")
 _LAST_LINES = 15
 
 
@@ -73,11 +88,12 @@ class PretrainConfig(TrainingConfig, StepConfig):
         return self
 
 
-@step("pretrain", version=VERSION, timeout_seconds=None)
+@step("pretrain", version=VERSION, timeout_seconds=None, preemptible=True)
 def pretrain(cfg: PretrainConfig, tokens: Artifact, tokenizer: Artifact, out: Attempt) -> Counters:
     """Train on train/ of the tokens, validate on validation/.
 
-    Raises UserError, DataError, WorkerDiedError, and StepTimeoutError where it makes no progress.
+    Raises UserError, DataError, WorkerDiedError, StepTimeoutError where it makes no progress, and PreemptedError where
+    it was told to stop and has saved what it had.
     """
     job = make_job(cfg, tokens, tokenizer, out)
     report = _Lines(out.path("logs/ranks.log"), out.progress)
@@ -85,12 +101,13 @@ def pretrain(cfg: PretrainConfig, tokens: Artifact, tokenizer: Artifact, out: At
         result = _train(job, report)
     finally:
         report.close()
+        stop_note(job.scratch).unlink(missing_ok=True)
     for name in TOKENIZER_FILES:
         shutil.copyfile(tokenizer.file(name).local(), out.path(name))
     return Counters(
         documents_in=1,
         documents_out=1,
-        values={name: result[name] for name in ("parameters", "steps", "tokens", "bad_steps")},
+        values={name: result[name] for name in _VALUES},
         metrics={
             name: result[name] for name in (*_METRICS, "validation_loss", "validation_bits_per_byte", "precision")
         },
@@ -128,6 +145,7 @@ def make_job(cfg: PretrainConfig, tokens: Artifact, tokenizer: Artifact, out: At
         packed=train.window is not None,
     )
     check_shared(cfg.execution.cluster, [out.scratch, out.directory])
+    _check_resume(cfg, out)
     training = TrainingConfig.model_validate({name: getattr(cfg, name) for name in TrainingConfig.model_fields})
     return Job(
         training=training,
@@ -141,12 +159,23 @@ def make_job(cfg: PretrainConfig, tokens: Artifact, tokenizer: Artifact, out: At
         tokenizer=tokenizer_json,
         special_tokens_map=special_tokens_map,
         token_bytes=table_file,
+        cache=settings().workspace.resolve() / "cache" / "shards",
+        cache_bytes=settings().cache_bytes,
         config_digest=digest_of({"config": cfg.identity(), "tokens": tokens.content, "version": VERSION}),
         tokenizer_digest=tokenizer.content,
         checkpoints=out.partial.uri(""),
         scratch=out.scratch,
         output=out.directory,
     )
+
+
+def _check_resume(cfg: PretrainConfig, out: Attempt) -> None:
+    """Raise UserError where a run must go on from a checkpoint and there is none, before any process is started."""
+    if cfg.execution.resume != "required":
+        return
+    checkpoints = Checkpoints(out.partial, out.scratch, Retention(1), mark="")
+    if not checkpoints.complete():
+        raise UserError(nothing_to_resume(out.partial.uri(""), len(checkpoints.names())))
 
 
 def _check_layout(cfg: PretrainConfig, index: dict[str, Any], train: Split) -> None:
@@ -169,7 +198,7 @@ def _stored(counts: dict[str, Any]) -> int:
 
 def _split(name: str, index: dict[str, Any], tokens: Artifact) -> Split:
     counts = index["splits"][name]
-    files = {kind: [f.local().resolve() for f in tokens.files(name) if f.path.endswith(kind)]
+    files = {kind: [_stored_file(f) for f in tokens.files(name) if f.path.endswith(kind)]
              for kind in (".bin", ".ends.npy", ".pieces.npy")}  # fmt: skip
     if not counts["tokens"]:
         raise UserError(f"pretrain: the {name} split has no tokens; raise split.validation_fraction or use more text")
@@ -184,6 +213,16 @@ def _split(name: str, index: dict[str, Any], tokens: Artifact) -> Split:
             Stage(stage["name"], stage["share"], _stored(stage), stage["order"] != "random")
             for stage in (index.get("stages", []) if name == "train" else [])
         ],
+    )
+
+
+def _stored_file(file: File) -> StoredFile:
+    root = Storage(file.root).local_root
+    return StoredFile(
+        root=file.root if root is None else str(root.resolve()),
+        location=file.location,
+        bytes=file.bytes,
+        sha256=file.sha256,
     )
 
 
@@ -241,7 +280,8 @@ def _train(job: Job, report: "_Lines") -> dict[str, Any]:
 def _run(job: Job, report: "_Lines") -> int:
     """Run the group once and return its exit status; raises StepTimeoutError where it makes no progress."""
     result_file(job.scratch).unlink(missing_ok=True)
-    shutil.rmtree(failure_folder(job.scratch), ignore_errors=True)
+    for folder in (failure_folder(job.scratch), stack_folder(job.scratch)):
+        shutil.rmtree(folder, ignore_errors=True)
     job_file = job.scratch / "job.json"
     job_file.write_text(job.model_dump_json(indent=1), encoding="utf-8")
     execution = job.execution
@@ -257,9 +297,12 @@ def _run(job: Job, report: "_Lines") -> int:
             timeout=execution.hang_seconds,
         )
     except StepTimeoutError as error:
+        last = report.last()
+        for rank, stacks in read_stacks(stack_folder(job.scratch)).items():
+            report.note(f"where rank {rank} was when it was ended:\n{stacks}")
         raise StepTimeoutError(
             f"pretrain: no progress for {execution.hang_seconds:g} s, so the ranks were ended; raise "
-            f"execution.hang_seconds if one step may take longer; {report.last()}"
+            f"execution.hang_seconds if one step may take longer; the stacks of all ranks are in {report.path}; {last}"
         ) from error
 
 
@@ -280,7 +323,8 @@ class _Lines:
     """What the ranks write: progress goes to the attempt, the rest to a log file, the last of it into errors."""
 
     def __init__(self, path: Path, progress: Callable[[int, int | None, str], None]) -> None:
-        self._stream, self._progress, self._tail = path.open("a", encoding="utf-8"), progress, list[str]()
+        self.path, self._stream = path, path.open("a", encoding="utf-8")
+        self._progress, self._tail = progress, list[str]()
 
     def take(self, line: str) -> bool:
         """Handle one line; tell whether it says that training goes on."""
@@ -293,6 +337,10 @@ class _Lines:
         self._tail = [*self._tail[1 - _LAST_LINES :], line]
         log.debug("%s", line)
         return False
+
+    def note(self, text: str) -> None:
+        """Add to the log file."""
+        self._stream.write(text + "\n")
 
     def last(self) -> str:
         """Return the last lines."""

@@ -7,6 +7,7 @@ micro-batch change the order of floating-point sums (curves agree within 1e-3), 
 
 from models.config.checks import check_execution
 from models.config.execution import ExecutionConfig, plan_batch
+from models.config.guard import GuardConfig, RollbackConfig
 from models.config.objectives import CausalConfig, DenoisingConfig, MaskedConfig, ObjectiveConfig
 from models.config.optimizers import AdamWConfig, MuonConfig, OptimizerConfig
 from models.config.schedules import ScheduleConfig
@@ -18,11 +19,13 @@ __all__ = [
     "CausalConfig",
     "DenoisingConfig",
     "ExecutionConfig",
+    "GuardConfig",
     "MaskedConfig",
     "ModelConfig",
     "MuonConfig",
     "ObjectiveConfig",
     "OptimizerConfig",
+    "RollbackConfig",
     "ScheduleConfig",
     "TrainingConfig",
     "check_execution",

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from models.config.base import CONFIG
+from models.config.guard import GuardConfig
 from models.config.objectives import CausalConfig, ObjectiveConfig, objective_problems
 from models.config.optimizers import OptimizerConfig
 from models.config.schedules import ScheduleConfig
@@ -47,6 +48,9 @@ class TrainingConfig(BaseModel):
     by default, use the whole split."""
     curve_every: int = Field(default=1, ge=1)
     """Steps between two lines of curve.jsonl (validations have theirs in any case)."""
+    guard: GuardConfig | None = GuardConfig()
+    """Steps with an outlying loss or gradient norm are skipped, and the run is rolled back where the loss stays high;
+    null applies every finite step."""
     max_bad_steps: int = Field(default=10, ge=0)
     """Steps skipped for a non-finite loss or gradient before the run is given up."""
 
