@@ -48,6 +48,10 @@ class Job(BaseModel):
     eod: int
     train: Split
     validation: Split
+    tokenizer: Path
+    """tokenizer.json of the vocabulary."""
+    special_tokens_map: Path
+    """special_tokens_map.json of the vocabulary."""
     token_bytes: Path
     """.npy with the UTF-8 bytes that each token of the vocabulary stands for (none for special tokens)."""
     config_digest: str
