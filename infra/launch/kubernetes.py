@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 PORT = 29500
 """Port on which the first pod is met; a pod has an address of its own."""
 
-_POLL_SECONDS = 3.0
+POLL_SECONDS = 3.0
+"""Seconds between two questions about a job."""
 _COMMAND_SECONDS = 60.0
 _UNREACHABLE_SECONDS = 900.0
 _TTL_SECONDS = 3600
@@ -147,7 +148,7 @@ class KubernetesAgents:
     def poll(self) -> int | Literal["waiting", "running"]:
         """Ask every few seconds how the job does; raises WorkerDiedError where the cluster does not answer for long."""
         now = time.monotonic()
-        if isinstance(self._state, int) or now - self._asked < _POLL_SECONDS:
+        if isinstance(self._state, int) or now - self._asked < POLL_SECONDS:
             return self._state
         self._asked = now
         done = self._kubectl("get", "job", self.name, "-o", "json")

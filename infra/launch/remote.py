@@ -162,7 +162,7 @@ def run_on_cluster(
     group = Group(
         argv=list(argv),
         ranks=_ranks(cluster, ranks),
-        launcher=launcher if launcher in ("deepspeed", "torchrun") else "torchrun",
+        launcher="python" if ranks == 1 else "torchrun" if launcher == "auto" else launcher,
         env={**passed, **(env or {})},
         cwd=str((cwd or Path.cwd()).resolve()),
         silence_seconds=SILENCE_SECONDS,

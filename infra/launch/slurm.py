@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 
 Take = Callable[[str], object]
 
-_POLL_SECONDS = 3.0
+POLL_SECONDS = 3.0
+"""Seconds between two questions about a job."""
 _COMMAND_SECONDS = 60.0
 _UNREACHABLE_SECONDS = 900.0
 _WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "SUSPENDED", "STOPPED")
@@ -138,7 +139,7 @@ class SbatchAgents:
     def poll(self) -> int | Literal["waiting", "running"]:
         """Ask Slurm every few seconds how the job does; raises WorkerDiedError where it does not answer for long."""
         now = time.monotonic()
-        if isinstance(self._state, int) or now - self._asked < _POLL_SECONDS:
+        if isinstance(self._state, int) or now - self._asked < POLL_SECONDS:
             return self._state
         self._asked = now
         done = _ask(["scontrol", "--oneliner", "show", "job", str(self._job)])
