@@ -1,13 +1,15 @@
 """What a network is trained to do, as code: windows of the token stream become batches of inputs and targets."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from infra.errors import UserError
 from models.batch import Batch, Windows
-from models.config.objectives import DenoisingConfig, MaskedConfig, ObjectiveConfig
+from models.config.objectives import FAMILY_OF, DenoisingConfig, MaskedConfig, ObjectiveConfig
 from models.objectives.causal import Causal
 from models.objectives.denoising import Denoising
 from models.objectives.masked import Masked
@@ -53,6 +55,14 @@ def build_objective(
     return Causal(end=vocabulary.end, sequence_length=sequence_length, packed=packed, documents=documents)
 
 
+def trained_for(config: Mapping[str, Any]) -> ObjectiveConfig:
+    """Return the objective that config.json of a model says; by its family the usual one, where it says none."""
+    family = config["model"].get("family", "decoder")
+    usual = {"kind": next(kind for kind, of in FAMILY_OF.items() if of == family)}
+    objective: ObjectiveConfig = TypeAdapter(ObjectiveConfig).validate_python(config.get("objective") or usual)
+    return objective
+
+
 def require_tokens(cfg: ObjectiveConfig, mask: bool, sentinels: int, *, window: int) -> None:
     """Raise UserError where a vocabulary has no mask token, or not as many sentinels as a window has spans."""
     if isinstance(cfg, MaskedConfig) and not mask:
@@ -75,4 +85,5 @@ __all__ = [
     "build_objective",
     "read_vocabulary",
     "require_tokens",
+    "trained_for",
 ]

@@ -1,11 +1,13 @@
 """The model that is judged, behind the little that judging needs of it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from infra.artifacts import Artifact
 from tasks.evaluate import EvaluateConfig
+from tasks.evaluate.filling import FillingModel
 
 if TYPE_CHECKING:
     from models.generation import LanguageModel
@@ -52,9 +54,29 @@ class TrainedModel:
         )
 
 
-def load_candidate(cfg: EvaluateConfig, model: Artifact) -> Candidate:
-    """Load a model artifact; raises UserError where a file of it is missing."""
+def load_candidate(cfg: EvaluateConfig, model: Artifact) -> Candidate | FillingModel:
+    """Load a model artifact; raises UserError where a file of it is missing.
+
+    What a model of another family than decoders is asked is what it was trained to do.
+    """
     from models.generation import load_model
 
-    loaded = load_model(model.local())
-    return TrainedModel(cfg, loaded)
+    folder = model.local()
+    loaded = load_model(folder)
+    if loaded.network.cfg.family == "decoder":
+        return TrainedModel(cfg, loaded)
+    from models.objectives import build_objective, read_vocabulary, trained_for
+
+    vocabulary = read_vocabulary(
+        folder / "tokenizer.json",
+        folder / "special_tokens_map.json",
+        size=loaded.network.vocab_size,
+        end=loaded.end_of_document,
+    )
+    objective = build_objective(
+        trained_for(json.loads((folder / "config.json").read_bytes())),
+        vocabulary,
+        sequence_length=loaded.sequence_length,
+        seed=cfg.seed,
+    )
+    return FillingModel(loaded, vocabulary, objective)

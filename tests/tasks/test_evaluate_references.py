@@ -63,19 +63,27 @@ def test_unigram_is_add_one_over_the_training_tokens(tmp_path: Path) -> None:
 
 
 def test_uniform_over_the_vocabulary_costs_its_logarithm_a_token() -> None:
-    lines = references(Tally(bytes=100, tokens=50), 256, gzip=3.0, xz=2.0)
+    lines = references(Tally(bytes=100, tokens=50), 256, 1, gzip=3.0, xz=2.0)
     assert lines["reference/uniform-tokens"]["bits_per_byte"] == pytest.approx(4.0)
     assert lines["reference/uniform-bytes"]["bits_per_byte"] == 8.0
     assert all(line["saw"] for line in lines.values())
 
 
 @pytest.mark.parametrize(
-    ("ours", "below"), [(1.0, (True, True, True)), (2.5, (True, True, False)), (5.0, (False, False, False))]
+    ("ours", "below"),
+    [
+        (1.0, (True, True, True, True)),
+        (2.5, (True, True, True, False)),
+        (3.2, (True, True, False, False)),
+        (3.7, (True, False, False, False)),
+        (5.0, (False, False, False, False)),
+    ],
 )
 def test_the_verdict_compares_with_each_line(ours: float, below: tuple[bool, ...]) -> None:
-    lines = references(Tally(bytes=1, tokens=1, unigram_nats=4 * math.log(2)), 256, gzip=3.0, xz=2.0)
+    total = Tally(bytes=1, tokens=1, unigram_nats=4 * math.log(2), ngram_nats=3.5 * math.log(2))
+    lines = references(total, 256, 1, gzip=3.0, xz=2.0)
     said = verdict({"validation": {"bits_per_byte": ours}, **lines})
-    assert (said["below_unigram"], said["below_gzip_9"], said["below_xz_9"]) == below
+    assert (said["below_unigram"], said["below_5_gram"], said["below_gzip_9"], said["below_xz_9"]) == below
     assert said["learned"] == below[0]
 
 
