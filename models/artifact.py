@@ -34,14 +34,20 @@ def write_artifact(
     """Write the files of the model, then the measurements that say that they are whole; `precision` has its reason."""
     out, model = job.output, job.training.model
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
-    config = {"architecture": "decoder", "vocab_size": job.vocab_size, "eod": job.eod, "model": model.model_dump()}
+    config = {
+        "architecture": model.family,
+        "objective": job.training.objective.model_dump(),
+        "vocab_size": job.vocab_size,
+        "eod": job.eod,
+        "model": model.model_dump(),
+    }
     _write_json(out / "config.json", config)
     curve.save(out / "curve.jsonl")
     last = curve.rows[-1]
     training = {
         "parameters": parameters,
         "steps": job.training.steps,
-        "tokens": job.training.steps * job.training.batch * model.sequence_length,
+        "tokens": job.training.steps * job.training.batch * job.training.window,
         "bad_steps": bad_steps,
         "spikes": guard.spikes,
         "rollbacks": guard.rollbacks,
