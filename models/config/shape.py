@@ -164,12 +164,7 @@ class ModelConfig(BaseModel):
 
     @model_validator(mode="after")
     def _shape(self) -> Self:
-        if problems := [
-            *self._attention_problems(),
-            *self._position_problems(),
-            *self._family_problems(),
-            *self._unbuilt(),
-        ]:
+        if problems := [*self._attention_problems(), *self._position_problems(), *self._family_problems()]:
             raise ValueError("; ".join(problems))
         return self
 
@@ -224,23 +219,6 @@ class ModelConfig(BaseModel):
             problems.append(
                 f"positions=none leaves family={self.family} blind to order; only decoder has a causal mask"
             )
-        return problems
-
-    def _unbuilt(self) -> list[str]:
-        """Name every switch that the network does not build yet."""
-        plain = ModelConfig.model_fields
-        unbuilt = {
-            "family", "head_width", "bias", "norm", "norm_order", "embed_norm", "positions", "rope_scaling",
-            "attention_scale", "sliding_window", "attention_softcap", "logit_softcap", "scale_head", "dropout",
-            "initialisation", "moe", "segments", "head_transform",
-        }  # fmt: skip
-        problems = [
-            f"{name}={getattr(self, name)} is not built yet"
-            for name in plain
-            if name in unbuilt and getattr(self, name) != plain[name].default
-        ]
-        if self.activation in ("geglu", "relu", "gelu_tanh"):
-            problems.append(f"activation={self.activation} is not built yet")
         return problems
 
     @property

@@ -1,5 +1,7 @@
 """Scores are those of the text: how many windows are read at once changes memory alone."""
 
+from typing import Any
+
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -33,13 +35,13 @@ def test_memory_bounds_the_windows_read_at_once_and_not_the_score(
 ) -> None:
     expected = score_documents(model, DOCUMENTS)
     rows: list[int] = []
-    logits = model.network.logits
+    embedded = model.network.embedded
 
-    def watched(tokens: Tensor, **more: None) -> Tensor:
+    def watched(tokens: Tensor, **more: Any) -> Tensor:
         rows.append(len(tokens))
-        return logits(tokens, **more)
+        return embedded(tokens, **more)
 
-    monkeypatch.setattr(model.network, "logits", watched)
+    monkeypatch.setattr(model.network, "embedded", watched)
     found = score_documents(model, DOCUMENTS, logit_bytes=limit)
     assert max(rows) == most
     assert [score.nats for score in found] == pytest.approx([score.nats for score in expected], rel=1e-6)

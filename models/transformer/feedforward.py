@@ -1,0 +1,42 @@
+"""The feed-forward layer."""
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from models.config import ModelConfig
+
+
+def activate(hidden: Tensor, activation: str) -> Tensor:
+    """Apply the non-linearity, of a gated activation that of the gate."""
+    match activation:
+        case "swiglu":
+            return F.silu(hidden)
+        case "geglu" | "gelu_tanh":
+            return F.gelu(hidden, approximate="tanh")
+        case "relu2":
+            return F.relu(hidden).square()
+        case "relu":
+            return F.relu(hidden)
+        case _:
+            return F.gelu(hidden)
+
+
+class FeedForward(nn.Module):
+    """The two (gated: three) matrices between attention layers."""
+
+    def __init__(self, cfg: ModelConfig, hidden_width: int) -> None:
+        super().__init__()
+        self.activation = cfg.activation
+        self.up = nn.Linear(cfg.width, hidden_width, bias=cfg.bias)
+        self.gate = nn.Linear(cfg.width, hidden_width, bias=cfg.bias) if cfg.gated else None
+        self.down = nn.Linear(hidden_width, cfg.width, bias=cfg.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map each position on its own."""
+        hidden = self.up(x)
+        if self.gate is not None:
+            hidden = activate(self.gate(x), self.activation) * hidden
+        else:
+            hidden = activate(hidden, self.activation)
+        output: Tensor = self.down(hidden)
+        return output
