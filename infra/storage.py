@@ -9,7 +9,7 @@ import functools
 import os
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,6 +180,16 @@ class Storage:
             if isinstance(value, Exception) and not isinstance(value, FileNotFoundError):
                 raise value
         return {k: v for k, v in values.items() if isinstance(v, bytes)}
+
+    def read_ranges(self, ranges: Sequence[tuple[str, int, int]]) -> list[bytes]:
+        """Return the bytes of (path, first, end) each, fetched concurrently where storage is remote; a failure raises.
+
+        What lies beyond the end of a file is left out.
+        """
+        fs, root = filesystem(self.url)
+        paths = [f"{root}/{path}" for path, _, _ in ranges]
+        starts, ends = [first for _, first, _ in ranges], [end for _, _, end in ranges]
+        return cast(list[bytes], fs.cat_ranges(paths, starts, ends, on_error="raise"))
 
     def exists(self, path: str) -> bool:
         """Tell whether `path` is there; an outage raises."""

@@ -1,4 +1,4 @@
-"""The training data: memory-mapped token shards, and the sequences that are read of them.
+"""The training data: token shards, and the sequences that are read of them.
 
 Which sequence stands where in which step is a matter of models/order.py.  Ranks and micro-batches only cut a step's
 positions into slices, so the set of sequences of a step is the same for any number of them.
@@ -9,7 +9,6 @@ evaluated, and what fills them up is no target.
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from models.batch import IGNORE, PADDING, Batch, Windows
 from models.objectives import Causal, Objective
 from models.order import TrainingOrder
+from models.shards import RemoteTokens, Shards, Source, Tokens, open_arrays, open_tokens, size_of
 
 if TYPE_CHECKING:
     import torch
@@ -36,31 +36,56 @@ __all__ = [
 
 
 class TokenStream:
-    """The concatenation of token shards (raw little-endian integers), memory-mapped.
+    """The concatenation of token shards (raw little-endian integers), memory-mapped where they are local.
 
-    `ends` and `pieces` are the files of these names beside the shards (tasks/tokens), where anybody asks for documents;
-    `window` is the length of the windows that the shards were laid out in, None where they were not.
+    `remote` reads those that are not; `ends` and `pieces` are the files of these names beside the shards
+    (tasks/tokens), where anybody asks for documents; `window` is the length of the windows that the shards were laid
+    out in, None where they were not.
     """
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[Source],
         dtype: str,
         *,
-        ends: Sequence[Path] = (),
-        pieces: Sequence[Path] = (),
+        ends: Sequence[Source] = (),
+        pieces: Sequence[Source] = (),
         window: int | None = None,
+        remote: Shards | None = None,
     ) -> None:
-        filled = [number for number, path in enumerate(paths) if path.stat().st_size > 0]
+        filled = [number for number, path in enumerate(paths) if size_of(path) > 0]
         kind = np.dtype(dtype).newbyteorder("<")
-        self._shards = [np.memmap(paths[number], dtype=kind, mode="r") for number in filled]
+        self._shards = open_tokens([paths[number] for number in filled], kind, remote)
         self._ends = np.cumsum([len(shard) for shard in self._shards], dtype=np.int64)
-        self._piece_ends = [np.load(ends[number], mmap_mode="r") for number in filled] if ends else []
-        self._pieces = [np.load(pieces[number], mmap_mode="r") for number in filled] if pieces else []
+        self._piece_ends = open_arrays([ends[number] for number in filled] if ends else [], remote)
+        self._pieces = open_arrays([pieces[number] for number in filled] if pieces else [], remote)
         self._window = window
+        self._remote = remote if any(isinstance(shard, RemoteTokens) for shard in self._shards) else None
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
+
+    @property
+    def remote(self) -> bool:
+        """Whether some shards are on remote storage."""
+        return self._remote is not None
+
+    @property
+    def shards(self) -> list[tuple[Tokens, int, int]]:
+        """The shards that are not empty, and where each begins and ends in the stream."""
+        return [(shard, int(end) - len(shard), int(end)) for shard, end in zip(self._shards, self._ends, strict=True)]
+
+    def fetch(self, starts: NDArray[np.int64], count: int) -> None:
+        """Fetch `count` tokens from each of these positions at once, so that this thread can read them without waiting.
+
+        Forgets what was fetched before; does nothing for what is mapped.
+        """
+        if self._remote is not None:
+            self._remote.fetch(
+                (self._shards[shard], begin, min(begin + count - at, len(self._shards[shard])))
+                for start in starts
+                for shard, begin, at in self._stretches(int(start), count)
+            )
 
     def read(self, start: int, count: int) -> NDArray[np.int64]:
         """Return `count` tokens from position `start`; a window may span shards."""
@@ -152,6 +177,7 @@ class TrainingData:
         share = self.order.batch // self.ranks
         begin = self.rank * share
         starts = self.order.starts(step)
+        self.stream.fetch(starts[begin : begin + share], self.order.sequence_length + self.objective.ahead)
         for first in range(begin, begin + share, self.micro_batch):
             rows = np.arange(first, first + self.micro_batch)
             windows = read_windows(

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from infra.errors import DataError, MillraceError, PreemptedError, UserError, WorkerDiedError
 from infra.preemption import NOTE
+from models.cache import StoredFile
 from models.config import ExecutionConfig, TrainingConfig
 from models.order import Stage
 
@@ -15,18 +16,18 @@ PROGRESS = "@progress "
 
 
 class Split(BaseModel):
-    """One split of the tokens artifact, its shards on local disk."""
+    """One split of the tokens artifact."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    shards: list[Path]
+    shards: list[StoredFile]
     tokens: int
     """Tokens of text and the end tokens of documents."""
     bytes: int
     """UTF-8 bytes of the split's text."""
-    ends: list[Path] = []
+    ends: list[StoredFile] = []
     """Files that say where documents end, one a shard; none where nobody asks."""
-    pieces: list[Path] = []
+    pieces: list[StoredFile] = []
     """Files that say which document a piece is of, one a shard, where shards are laid out in windows."""
     window: int | None = None
     """Tokens of these windows."""
@@ -54,6 +55,10 @@ class Job(BaseModel):
     """special_tokens_map.json of the vocabulary."""
     token_bytes: Path
     """.npy with the UTF-8 bytes that each token of the vocabulary stands for (none for special tokens)."""
+    cache: Path
+    """Local folder for shards of remote storage, which the ranks of a machine share."""
+    cache_bytes: int | None = None
+    """Most bytes of them; a share of what the disk has left by default."""
     config_digest: str
     """Identity of the run: a checkpoint of another one is refused."""
     tokenizer_digest: str

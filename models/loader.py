@@ -1,0 +1,85 @@
+"""What the training loop is fed: the batches of a job's steps, ready before they are needed."""
+
+from pathlib import Path
+
+import torch
+
+from models.data import TokenStream, TrainingData
+from models.job import Job, Split
+from models.objectives import build_objective, read_vocabulary
+from models.order import TrainingOrder
+from models.prefetch import Prefetcher, Ready
+from models.shards import Shards, shards_to_keep
+
+_REMOTE_STEPS = 8
+_REMOTE_THREADS = 4
+"""Steps that are fetched at once where shards lie on remote storage: a request takes tens of milliseconds."""
+
+
+def open_stream(split: Split, dtype: str, shards: Shards) -> TokenStream:
+    """Return the tokens of a split as one stream."""
+    return TokenStream(
+        split.shards, dtype, ends=split.ends, pieces=split.pieces, window=split.window, remote=shards
+    )  # fmt: skip
+
+
+class Loader:
+    """The data of one rank, from a step on.
+
+    rank, ranks: of the replicas, which read different sequences of a step.
+    """
+
+    def __init__(self, job: Job, *, micro_batch: int, rank: int, ranks: int, device: torch.device) -> None:
+        training, train = job.training, job.train
+        self.shards = Shards(Path(job.cache), job.cache_bytes)
+        self._stream = open_stream(train, job.dtype, self.shards)
+        self._steps = training.steps
+        self.order = TrainingOrder(
+            tokens=len(self._stream),
+            sequence_length=training.window,
+            batch=training.batch,
+            seed=training.seed,
+            stages=train.stages,
+            steps=training.steps,
+            packed=train.window is not None,
+        )
+        vocabulary = read_vocabulary(job.tokenizer, job.special_tokens_map, size=job.vocab_size, end=job.eod)
+        objective = build_objective(
+            training.objective,
+            vocabulary,
+            sequence_length=training.model.sequence_length,
+            seed=training.seed,
+            packed=train.window is not None,
+            documents=training.document_mask,
+        )
+        self.uneven = objective.uneven
+        """Whether micro-batches have more or fewer targets that count."""
+        data = TrainingData(
+            self._stream,
+            self.order,
+            rank=rank,
+            ranks=ranks,
+            micro_batch=micro_batch,
+            eod=job.eod,
+            documents=training.document_mask,
+            objective=objective,
+        )
+        ahead = {"depth": _REMOTE_STEPS, "threads": _REMOTE_THREADS} if self._stream.remote else {}
+        self._prefetcher = Prefetcher(lambda step: list(data.step(step)), steps=training.steps, device=device, **ahead)
+        self._begun = False
+
+    def take(self, step: int) -> Ready:
+        """Return this rank's micro-batches of a step, on the device; those of the next steps are made meanwhile.
+
+        Raises DataError or StorageError, with the URL, where shards cannot be read or are not what they should be.
+        """
+        if not self._begun:
+            self._begun = True
+            self.shards.keep(shards_to_keep(self._stream.shards, self.order, step=step, steps=self._steps))
+        self.shards.advance(step)
+        return self._prefetcher.take(step)
+
+    def close(self) -> None:
+        """End what runs in the background."""
+        self.shards.close()
+        self._prefetcher.close()
