@@ -53,6 +53,17 @@ class ExecutionConfig(BaseModel):
     """Sequences in one forward pass of one rank; by default all of a step's that fall to the rank, and under pipeline
     parallelism so few that there is a micro-batch a stage. Where they do not fit into memory, training goes on with
     half as many and the same batch."""
+    check_memory: bool = True
+    """Estimate, before any process is started, what training takes of the memory of this machine or its GPUs: choose
+    micro-batches that fit where `micro_batch` is not given, and refuse what cannot fit."""
+    activation_checkpointing: Literal["none", "selective", "full"] = "none"
+    """What is computed again in the backward pass to save memory: nothing; all of a block but its matrix products and
+    attention; or each whole block, for about a third more arithmetic."""
+    loss_chunk: int | None = Field(default=None, ge=1)
+    """Targets whose logits a rank holds at once, to be computed again in the backward pass: for vocabularies whose
+    logits are larger than all the rest. All of a micro-batch's by default."""
+    compile: bool = False
+    """Compile each block and the losses with torch.compile; the first steps take minutes."""
     checkpoint_seconds: float = Field(default=30.0, ge=0)
     """Least time between two checkpoints, in seconds; a checkpoint is made at the next multiple of
     `checkpoint_every` steps."""
@@ -67,6 +78,9 @@ class ExecutionConfig(BaseModel):
     """Checkpoints after these steps are made and permanent as well."""
     resume: Literal["auto", "required"] = "auto"
     """What a run does that finds no checkpoint of its own: train from the first step, or refuse."""
+    telemetry: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ("tensorboard",)
+    """Where the run can be watched. MLflow and Weights & Biases are installed with `millrace[mlflow]` and
+    `millrace[wandb]` and read their own environment variables (MLFLOW_TRACKING_URI, WANDB_API_KEY, WANDB_MODE)."""
     hang_seconds: float = Field(default=1800.0, gt=0)
     """A group of ranks that reports neither a step nor a batch of validation for so long is ended, in seconds."""
 

@@ -37,6 +37,12 @@ class TrainingConfig(BaseModel):
     dynamic loss scale, for GPUs before Ampere); bf16_autocast (weights in fp32, matrix products in bf16). auto takes
     bf16_autocast where the processor multiplies bf16 in hardware, else fp32, and records why: the same recipe then
     gives other numbers on other machines."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each target that goes to the whole vocabulary alike (arXiv 1512.00567, section 7). The curve's loss and
+    validation stay the plain cross-entropy."""
+    z_loss: float = Field(default=0.0, ge=0)
+    """Weight of the square of the log of the softmax's denominator, which keeps logits near zero (PaLM, arXiv
+    2204.02311, section 5: 1e-4). The curve's loss and validation stay the plain cross-entropy."""
     gradient_clipping: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient of all parameters; 0 turns clipping off."""
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -48,6 +54,12 @@ class TrainingConfig(BaseModel):
     by default, use the whole split."""
     curve_every: int = Field(default=1, ge=1)
     """Steps between two lines of curve.jsonl (validations have theirs in any case)."""
+    sample_every: int = Field(default=0, ge=0)
+    """Steps between two samples of what the model writes after `prompts`, and one at the end; 0 writes none."""
+    prompts: tuple[str, ...] = ()
+    """Texts that the samples go on from; "" is the beginning of a document."""
+    sample_tokens: int = Field(default=64, ge=1)
+    """Length of a sample, in tokens; less where the document ends."""
     guard: GuardConfig | None = GuardConfig()
     """Steps with an outlying loss or gradient norm are skipped, and the run is rolled back where the loss stays high;
     null applies every finite step."""
@@ -60,6 +72,16 @@ class TrainingConfig(BaseModel):
             raise ValueError(
                 f"schedule.warmup_steps={self.schedule.warmup_steps} leaves no step of steps={self.steps} to train in"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _samples_fit(self) -> Self:
+        if bool(self.sample_every) != bool(self.prompts):
+            raise ValueError(
+                f"sample_every={self.sample_every} and prompts={list(self.prompts)} need each other: set both or neither"
+            )
+        if self.prompts and self.model.family != "decoder":
+            raise ValueError(f"prompts need model.family=decoder, which goes on from a text, not {self.model.family}")
         return self
 
     @model_validator(mode="after")

@@ -65,12 +65,21 @@ class Transformer(nn.Module):
         self.checkpointing: Checkpointing = "none"
         self._measure: Measure = measure
 
-    def prepare(self, *, losses: Losses, checkpointing: Checkpointing = "none", compiled: bool = False) -> None:
+    def prepare(
+        self,
+        *,
+        label_smoothing: float = 0.0,
+        z_loss: float = 0.0,
+        loss_chunk: int | None = None,
+        checkpointing: Checkpointing = "none",
+        compiled: bool = False,
+    ) -> None:
         """Say how training goes about it: what it minimises, what it keeps for the backward pass, and how it runs.
 
         `compiled` compiles each block, and the losses, with torch.compile; parameters keep their names.
         """
-        self.losses, self.checkpointing = losses, checkpointing
+        self.losses = Losses(label_smoothing, z_loss, loss_chunk, scored_only=self.losses.scored_only)
+        self.checkpointing = checkpointing
         if compiled:
             for module in self.modules():
                 if isinstance(module, Block):
@@ -193,9 +202,12 @@ class Transformer(nn.Module):
 
         With reduction "train", return the loss to optimise and, without gradient, the cross-entropy: both summed over
         the targets and multiplied by `weight` (their mean by default), the former with label smoothing, z-loss and
-        the mean auxiliary loss a sequence, which `weight` does not touch.
+        the mean auxiliary loss a sequence, which `weight` does not touch.  With "logits", return the logits (B, V) of
+        one position of each sequence, which stands in place of its targets.
         """
         hidden_BTD, auxiliary = self.hidden(inputs_BT, None, documents_BT, source_BS, source_documents_BS)
+        if reduction == "logits":
+            return self.head(hidden_BTD[torch.arange(len(inputs_BT), device=inputs_BT.device), targets_BT])
         if reduction != "train":
             return self.losses.plain(self.head, hidden_BTD, targets_BT, reduction, self._measure)
         optimised, plain = self.losses.training(self.head, hidden_BTD, targets_BT, weight, self._measure)

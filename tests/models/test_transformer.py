@@ -294,7 +294,7 @@ def test_what_is_computed_again_for_the_backward_pass_changes_nothing(way: Any) 
     gradients = []
     for checkpointing in ("none", way):
         model = network(**shape).train()
-        model.prepare(losses=model.losses, checkpointing=checkpointing)
+        model.prepare(checkpointing=checkpointing)
         held: list[int] = []
         torch.manual_seed(3)
         with torch.autograd.graph.saved_tensors_hooks(lambda t: held.append(t.numel()) or t, lambda t: t):  # noqa: B023
@@ -315,7 +315,7 @@ def test_a_compiled_network_computes_the_same_under_the_same_names(checkpointing
     for compiled in (False, True):
         model = network(**shape).train()
         names = list(model.state_dict())
-        model.prepare(losses=model.losses, checkpointing=checkpointing, compiled=compiled)
+        model.prepare(checkpointing=checkpointing, compiled=compiled)
         assert list(model.state_dict()) == names
         total, plain = model(tokens(), tokens(seed=5), documents, reduction="train")
         total.backward()
