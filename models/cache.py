@@ -8,6 +8,7 @@ Locks are flock(2)'s, which end with their process: what a killed process was fe
 mapped may be evicted.  Room is made by removing the file that was opened longest ago and that nobody has mapped.
 """
 
+import builtins
 import contextlib
 import enum
 import fcntl
@@ -63,7 +64,7 @@ class StoredFile(BaseModel):
         root = Storage(self.root).local_root
         return None if root is None else root / self.location
 
-    def read(self, spans: list[tuple[int, int]]) -> list[bytes]:
+    def read(self, spans: list[tuple[int, int]]) -> list[builtins.bytes]:
         """Return the bytes of (first, end) each, fetched at once, a few times before it is given up.
 
         Raises DataError where the file is gone or shorter than its manifest says, else StorageError.
