@@ -12,10 +12,17 @@ def learning_rate_fraction(cfg: ScheduleConfig, *, step: int, steps: int) -> flo
     if cfg.kind == "constant":
         return 1.0
     start = cfg.warmup_steps
+    if cfg.kind == "inverse_sqrt":
+        return math.sqrt(max(1, start) / max(1, step + 1))
     if cfg.kind == "wsd":
         start = max(start, steps - round(cfg.decay_fraction * steps))
         if step < start:
             return 1.0
     done = (step - start) / max(1, steps - start)
-    falling = 0.5 * (1 + math.cos(math.pi * done)) if cfg.kind == "cosine" else 1 - done
+    if cfg.kind == "cosine":
+        falling = 0.5 * (1 + math.cos(math.pi * done))
+    elif cfg.kind == "wsd" and cfg.decay_shape == "one_minus_sqrt":
+        falling = 1 - math.sqrt(done)
+    else:
+        falling = 1 - done
     return cfg.final_fraction + (1 - cfg.final_fraction) * falling

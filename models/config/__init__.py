@@ -9,17 +9,27 @@ from models.config.checks import check_execution
 from models.config.execution import ExecutionConfig, plan_batch
 from models.config.guard import GuardConfig, RollbackConfig
 from models.config.objectives import CausalConfig, DenoisingConfig, MaskedConfig, ObjectiveConfig
-from models.config.optimizers import AdamWConfig, MuonConfig, OptimizerConfig
+from models.config.optimizers import (
+    AdafactorConfig,
+    AdamWConfig,
+    LambConfig,
+    LionConfig,
+    MuonConfig,
+    OptimizerConfig,
+)
 from models.config.schedules import ScheduleConfig
 from models.config.shape import ModelConfig
 from models.config.training import TrainingConfig
 
 __all__ = [
+    "AdafactorConfig",
     "AdamWConfig",
     "CausalConfig",
     "DenoisingConfig",
     "ExecutionConfig",
     "GuardConfig",
+    "LambConfig",
+    "LionConfig",
     "MaskedConfig",
     "ModelConfig",
     "MuonConfig",

@@ -2,7 +2,7 @@
 
 from models.config.execution import ExecutionConfig
 from models.config.launching import check_launcher
-from models.config.parallelism import check_parallelism
+from models.config.parallelism import WHOLE_TENSORS, check_parallelism
 from models.config.training import TrainingConfig
 
 
@@ -14,10 +14,16 @@ def check_execution(training: TrainingConfig, execution: ExecutionConfig) -> lis
     except ValueError as exc:
         problems.append(str(exc))
     problems += check_launcher(execution)
-    problems += check_parallelism(training, execution)
-    if training.optimizer.kind == "muon" and execution.zero_stage > 0:
+    if training.prompts and execution.pipeline_stages > 1:
         problems.append(
-            f"optimizer.kind=muon needs whole matrices, which execution.zero_stage={execution.zero_stage} cuts "
-            "into flat partitions; use zero_stage=0 (with precision fp32 or bf16_autocast) or kind=adamw"
+            f"prompts need the whole network on each rank, which execution.pipeline_stages={execution.pipeline_stages} "
+            "cuts; use pipeline_stages=1 or leave prompts out"
+        )
+    problems += check_parallelism(training, execution)
+    if training.optimizer.kind in WHOLE_TENSORS and execution.zero_stage > 0:
+        problems.append(
+            f"optimizer.kind={training.optimizer.kind} needs whole matrices, which "
+            f"execution.zero_stage={execution.zero_stage} cuts into flat partitions; use zero_stage=0 (with precision "
+            "fp32 or bf16_autocast), or kind=adamw or lion"
         )
     return problems

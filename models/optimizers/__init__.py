@@ -1,116 +1,71 @@
-"""The optimisers: torch's AdamW, and Muon for hidden matrices with AdamW for the rest, as one client optimiser.
+"""The optimisers, each as one client optimiser that DeepSpeed is given ready-made.
 
-DeepSpeed gets them ready-made ("client optimiser"): its own FusedAdam is compiled at run time for minutes, and its own
-Muon takes its parameters by name and clips what Newton-Schulz has already normalised.
+DeepSpeed's own are compiled at run time for minutes (FusedAdam, Lion) or have no CPU operator (Lamb), and its Muon
+takes its parameters by name and clips what Newton-Schulz has already normalised.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.config import AdamWConfig, MuonConfig
+from models.config import (
+    AdafactorConfig,
+    AdamWConfig,
+    LambConfig,
+    LionConfig,
+    MuonConfig,
+    OptimizerConfig,
+)
+from models.optimizers.lamb import Lamb
+from models.optimizers.muon import Muon, MuonAdamW, orthogonalise
 
-# Coefficients of the quintic iteration: Keller Jordan, kellerjordan.github.io/posts/muon (as in torch.optim.Muon).
-_A, _B, _C = 3.4445, -4.7750, 2.0315
-
-
-def orthogonalise(matrices_NRC: Tensor, iterations: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return matrices (N, R, C) with the same singular vectors and singular values near 1, by Newton-Schulz.
-
-    The products are done in `dtype`; bf16 suffices (the singular values come out within 0.7 to 1.2 either way).
-    """
-    tall = matrices_NRC.shape[-2] > matrices_NRC.shape[-1]
-    x = (matrices_NRC.mT if tall else matrices_NRC).to(dtype)
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(iterations):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)
-    return (x.mT if tall else x).to(matrices_NRC.dtype)
-
-
-class Muon(torch.optim.Optimizer):
-    """Momentum whose matrices are orthogonalised before the step; matrices of one shape go through it as one batch."""
-
-    def __init__(
-        self,
-        params: Iterable[Tensor],
-        *,
-        lr: float,
-        momentum: float,
-        iterations: int,
-        weight_decay: float,
-        dtype: torch.dtype,
-    ) -> None:
-        self.dtype = dtype
-        super().__init__(
-            params, {"lr": lr, "momentum": momentum, "iterations": iterations, "weight_decay": weight_decay}
-        )
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Move every matrix that has a gradient."""
-        for group in self.param_groups:
-            by_shape: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
-            for p in group["params"]:
-                if p.grad is not None:
-                    by_shape[tuple(p.shape)].append(p)
-            for shape, params in by_shape.items():
-                self._move(shape, params, group)
-
-    def _move(self, shape: tuple[int, ...], params: list[Tensor], group: dict[str, Any]) -> None:
-        updates = []
-        for p in params:
-            state = self.state[p]
-            if "momentum" not in state:
-                state["momentum"] = torch.zeros_like(p)
-            gradient: Tensor = p.grad  # type: ignore[assignment]
-            state["momentum"].lerp_(gradient, 1 - group["momentum"])
-            updates.append(gradient.lerp(state["momentum"], group["momentum"]))
-        rate = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
-        orthogonal = orthogonalise(torch.stack(updates), group["iterations"], self.dtype)
-        for p, update in zip(params, orthogonal, strict=True):
-            p.mul_(1 - group["lr"] * group["weight_decay"])
-            p.add_(update, alpha=-rate)
-
-
-class MuonAdamW(torch.optim.Optimizer):
-    """Two optimisers behind one: group by group, Muon or AdamW."""
-
-    def __init__(self, muon: Muon, adamw: torch.optim.AdamW) -> None:
-        self.muon, self.adamw = muon, adamw
-        super().__init__([p for o in (muon, adamw) for g in o.param_groups for p in g["params"]], {})
-        self.param_groups = muon.param_groups + adamw.param_groups
-
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Move every parameter that has a gradient."""
-        self.muon.step()
-        self.adamw.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of both."""
-        return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state of both."""
-        self.muon.load_state_dict(state_dict["muon"])
-        self.adamw.load_state_dict(state_dict["adamw"])
-        self.param_groups = self.muon.param_groups + self.adamw.param_groups
+__all__ = ["Lamb", "Muon", "MuonAdamW", "build_optimizer", "orthogonalise"]
 
 
 def build_optimizer(
-    cfg: AdamWConfig | MuonConfig, model: nn.Module, dtype: torch.dtype = torch.float32
+    cfg: OptimizerConfig, model: nn.Module, dtype: torch.dtype = torch.float32
 ) -> torch.optim.Optimizer:
     """Return the optimiser, Newton-Schulz in `dtype`; every group carries its peak learning rate as `peak`."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     vectors = [p for _, p in named if p.ndim < 2]
-    if cfg.kind == "adamw":
-        matrices = [p for _, p in named if p.ndim >= 2]
-        return _adamw(cfg, matrices, vectors, cfg.learning_rate)
-    hidden = [p for name, p in named if p.ndim >= 2 and not _at_the_edge(name)]
-    edges = [p for name, p in named if p.ndim >= 2 and _at_the_edge(name)]
+    if isinstance(cfg, MuonConfig):
+        hidden = [p for name, p in named if p.ndim >= 2 and not _at_the_edge(name)]
+        edges = [p for name, p in named if p.ndim >= 2 and _at_the_edge(name)]
+        return _muon(cfg, hidden, _groups(cfg, edges, vectors, cfg.adamw_learning_rate), dtype)
+    matrices = [p for _, p in named if p.ndim >= 2]
+    groups = _groups(cfg, matrices, vectors, cfg.learning_rate)
+    if isinstance(cfg, AdamWConfig):
+        return _adamw(cfg, groups, cfg.learning_rate)
+    if isinstance(cfg, LambConfig):
+        groups[1]["adapt"] = False
+        return Lamb(groups, lr=cfg.learning_rate, betas=cfg.betas, eps=cfg.epsilon)
+    if isinstance(cfg, AdafactorConfig):
+        return _adafactor(cfg, groups)
+    return _lion(cfg, groups)
+
+
+def _at_the_edge(name: str) -> bool:
+    """Tell whether a matrix is a table or the output head: its rows are not directions of one map."""
+    return any(part in name for part in ("embed", "lm_head", "positions", "segments", "relative"))
+
+
+def _groups(
+    cfg: OptimizerConfig, matrices: Sequence[Tensor], vectors: Sequence[Tensor], peak: float
+) -> list[dict[str, Any]]:
+    """Return matrices, which are decayed, and vectors, which are not."""
+    return [
+        {"params": list(matrices), "weight_decay": cfg.weight_decay, "peak": peak},
+        {"params": list(vectors), "weight_decay": 0.0, "peak": peak},
+    ]
+
+
+def _adamw(cfg: AdamWConfig | MuonConfig, groups: list[dict[str, Any]], peak: float) -> torch.optim.AdamW:
+    return torch.optim.AdamW(groups, lr=peak, betas=cfg.betas, eps=cfg.epsilon, fused=True)
+
+
+def _muon(cfg: MuonConfig, hidden: list[Tensor], groups: list[dict[str, Any]], dtype: torch.dtype) -> MuonAdamW:
     muon = Muon(
         hidden,
         lr=cfg.learning_rate,
@@ -120,18 +75,21 @@ def build_optimizer(
         dtype=dtype,
     )
     muon.param_groups[0]["peak"] = cfg.learning_rate
-    return MuonAdamW(muon, _adamw(cfg, edges, vectors, cfg.adamw_learning_rate))
+    return MuonAdamW(muon, _adamw(cfg, groups, cfg.adamw_learning_rate))
 
 
-def _at_the_edge(name: str) -> bool:
-    return "embed" in name or "lm_head" in name
+def _adafactor(cfg: AdafactorConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    return torch.optim.Adafactor(
+        groups,
+        lr=cfg.learning_rate,
+        beta2_decay=cfg.decay_power,
+        eps=(None, cfg.smallest_scale),
+        d=cfg.clipping,
+    )
 
 
-def _adamw(
-    cfg: AdamWConfig | MuonConfig, matrices: Sequence[Tensor], vectors: Sequence[Tensor], peak: float
-) -> torch.optim.AdamW:
-    groups = [
-        {"params": list(matrices), "weight_decay": cfg.weight_decay, "peak": peak},
-        {"params": list(vectors), "weight_decay": 0.0, "peak": peak},
-    ]
-    return torch.optim.AdamW(groups, lr=peak, betas=cfg.betas, eps=cfg.epsilon, fused=True)
+def _lion(cfg: LionConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    from lion_pytorch import Lion
+
+    optimizer: torch.optim.Optimizer = Lion(groups, lr=cfg.learning_rate, betas=cfg.betas)
+    return optimizer
