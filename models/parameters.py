@@ -86,8 +86,9 @@ def _dense(cfg: ModelConfig, hidden: int) -> int:
 def _feed_forward(cfg: ModelConfig, layer: int) -> int:
     if cfg.moe is None or not cfg.has_experts(layer):
         return _dense(cfg, cfg.resolved_ffn_width)
-    experts = cfg.moe.experts + cfg.moe.shared_experts
-    return cfg.width * cfg.moe.experts + experts * _dense(cfg, cfg.resolved_expert_width)
+    shared = cfg.moe.shared_experts * cfg.resolved_expert_width
+    experts = cfg.moe.experts * _dense(cfg, cfg.resolved_expert_width)
+    return cfg.width * cfg.moe.experts + experts + (_dense(cfg, shared) if shared else 0)
 
 
 def _idle(cfg: ModelConfig) -> int:

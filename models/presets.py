@@ -145,8 +145,15 @@ PRESETS: Final[Mapping[str, Preset]] = {
         vocab_size=32128,
         parameters=60_506_624,
         source="shape: T5 v1.0 small (arXiv 1910.10683, section 3.7; config.json of google-t5/t5-small); training: the "
-        "same paper, section 3.1.2 (128 sequences a step, 2^19 steps)",
-        training={"objective": {"kind": "denoising"}, "batch": 128, "steps": 2**19},
+        "same paper, section 3.1.2 (Adafactor, 1 over the root of the step after 10,000 steps, 128 sequences a step, "
+        "2^19 steps)",
+        training={
+            "objective": {"kind": "denoising"},
+            "optimizer": {"kind": "adafactor", "learning_rate": 1e-2},
+            "schedule": {"kind": "inverse_sqrt", "warmup_steps": 10_000},
+            "batch": 128,
+            "steps": 2**19,
+        },
     ),
     "gpt2-tiny": Preset(
         model={

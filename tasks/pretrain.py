@@ -44,6 +44,8 @@ from models.job import (
     stack_folder,
     stop_note,
 )
+from models.machine_memory import machine_memory
+from models.memory import fitting
 from models.objectives import read_vocabulary, require_tokens
 from models.order import Stage, TrainingOrder
 from models.presets import expand_training
@@ -149,7 +151,7 @@ def make_job(cfg: PretrainConfig, tokens: Artifact, tokenizer: Artifact, out: At
     training = TrainingConfig.model_validate({name: getattr(cfg, name) for name in TrainingConfig.model_fields})
     return Job(
         training=training,
-        execution=cfg.execution,
+        execution=_fitting(training, cfg.execution, index["vocab_size"]),
         threads=cfg.execution.threads or cfg.execution.default_threads(usable_cores()),
         dtype=index["dtype"],
         vocab_size=index["vocab_size"],
@@ -180,6 +182,19 @@ def _check_resume(cfg: PretrainConfig, out: Attempt) -> None:
 
 def _check_layout(cfg: PretrainConfig, index: dict[str, Any], train: Split) -> None:
     """Raise UserError where the tokens are laid out in windows of another length, or do not say where documents end."""
+def _fitting(training: TrainingConfig, execution: ExecutionConfig, vocab_size: int) -> ExecutionConfig:
+    """Return the execution with micro-batches that fit into memory; raises UserError where none do."""
+    if not execution.check_memory or execution.cluster is not None:  # other machines may have more, or less
+        return execution
+    try:
+        chosen = fitting(training, execution, vocab_size=vocab_size, machine=machine_memory())
+    except ValueError as exc:
+        raise UserError(f"pretrain: {exc}") from exc
+    if chosen != execution:
+        log.warning("pretrain: execution.micro_batch=%s fits into memory by estimate", chosen.micro_batch)
+    return chosen
+
+
     if cfg.document_mask and len(train.ends) != len(train.shards):
         raise UserError("pretrain: document_mask needs to know where documents end, which these tokens do not say")
     packing = index.get("packing", {})

@@ -1,0 +1,215 @@
+"""What training holds in memory, estimated before any process is started: bytes of each rank, and what to change.
+
+Weights, gradients and the optimiser's state follow from the number of parameters (ZeRO, arXiv 1910.02054, section 3);
+activations from what autograd keeps of a block, counted on the network itself for each switch of its shape.  Measured
+peaks lie within a fifth of the estimates (tests/benchmarks/LOG.md), so only what is a fifth over is refused.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from models.config import ExecutionConfig, ModelConfig, TrainingConfig
+from models.machine_memory import MachineMemory
+from models.parameters import count_parameters, multiplied
+
+TOLERANCE: Final = 1.2
+"""How far an estimate may lie above what was measured."""
+PROCESS: Final = {"cpu": 450 << 20, "cuda": 600 << 20}
+"""What one rank holds before there is a model: Python with torch and DeepSpeed, a CUDA context."""
+_BUCKET: Final = 50_000_000
+"""Elements that ZeRO reduces at once (models/engine/deepspeed_config.py)."""
+_STATES: Final[Mapping[str, int]] = {"adamw": 8, "lamb": 8, "muon": 4, "lion": 4, "adafactor": 0}
+"""Bytes of an optimiser's state for each parameter, in fp32; Adafactor's is of rows and columns."""
+_FOR_EDGES: Final = 8
+"""Bytes of AdamW's state for each parameter that Muon leaves to it."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that one rank holds at the peak of a step, by what they are for."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    """What the forward pass keeps for the backward pass, of one micro-batch."""
+    logits: int
+    """Of one micro-batch: logits, their log-probabilities and gradients."""
+    process: int
+    together: bool
+    """Whether gradients of earlier micro-batches are there while activations are."""
+
+    @property
+    def total(self) -> int:
+        """All of it at the peak."""
+        live = self.activations + self.logits
+        moving = self.gradients + live if self.together else max(self.gradients, live)
+        return self.weights + self.optimizer + moving + self.process
+
+    def __str__(self) -> str:
+        parts = ("weights", "gradients", "optimizer", "activations", "logits", "process")
+        return ", ".join(f"{name} {shown(getattr(self, name))}" for name in parts)
+
+
+def shown(size: float) -> str:
+    """Return a number of bytes as people read it."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**29 else f"{size / 2**20:.0f} MiB"
+
+
+def estimate(
+    training: TrainingConfig,
+    execution: ExecutionConfig,
+    *,
+    vocab_size: int,
+    device: str,
+    micro_batch: int | None = None,
+) -> Memory:
+    """Return what one rank holds on its `device`, "cpu" or "cuda", with the micro-batch that the plan has, or another.
+
+    Raises ValueError where the batch does not divide.
+    """
+    cfg = training.model
+    planned, accumulation = execution.plan(training.batch)
+    micro = micro_batch or planned
+    counted = count_parameters(cfg, vocab_size).total
+    mine = -(-counted // execution.ranks_per_replica)
+    # What is offloaded from a CPU stays in the same memory.
+    off_optimizer = execution.offload_optimizer != "none" and device != "cpu"
+    off_parameters = execution.offload_parameters != "none" and device != "cpu"
+    stage, replicas = execution.zero_stage, execution.replicas
+    half = training.precision in ("bf16", "fp16")
+    weights = mine * (2 if half else 4) // (replicas if stage == 3 else 1)
+    gradients = mine * (4 if stage > 1 or not half else 2) // (replicas if stage > 1 else 1)
+    if stage > 1:
+        gradients += 4 * min(_BUCKET, mine)
+    master = 4 if stage or half else 0
+    state = mine * master + _state(training, vocab_size) // execution.ranks_per_replica
+    optimizer = state // (replicas if stage else 1)
+    if training.precision in ("bf16_autocast", "auto"):
+        weights += 2 * multiplied(cfg, vocab_size) // execution.ranks_per_replica  # cast for the matrix products
+    activations, logits = activation_bytes(training, execution, vocab_size=vocab_size, device=device)
+    logits *= micro
+    if execution.loss_chunk is not None:
+        logits = min(logits, execution.loss_chunk * logits // (micro * cfg.sequence_length))
+    return Memory(
+        weights=0 if off_parameters else weights,
+        gradients=0 if off_optimizer and stage > 1 else gradients,
+        optimizer=0 if off_optimizer else optimizer,
+        activations=micro * activations // execution.ranks_per_replica,
+        logits=logits // execution.tensor_parallel,
+        process=PROCESS[device],
+        together=accumulation * planned > micro or execution.pipeline_stages > 1,
+    )
+
+
+def _state(training: TrainingConfig, vocab_size: int) -> int:
+    """Return the bytes of the optimiser's state for the whole model."""
+    counted, kind = count_parameters(training.model, vocab_size), training.optimizer.kind
+    if kind == "muon":
+        return _STATES[kind] * counted.blocks + _FOR_EDGES * (counted.embedding + counted.head)
+    return _STATES[kind] * counted.total
+
+
+def activation_bytes(
+    training: TrainingConfig, execution: ExecutionConfig, *, vocab_size: int, device: str
+) -> tuple[int, int]:
+    """Return what autograd keeps of one sequence, in bytes: of the blocks, and of the logits at the loss."""
+    cfg = training.model
+    # Under autocast the residual stream stays in fp32, and what is multiplied is cast.
+    element = {"fp32": 4, "bf16": 2, "fp16": 2}.get(training.precision, 3)
+    blocks = [_kept_of_block(cfg, layer, cross=cross, matrices=device == "cpu") for layer, cross in _layers(cfg)]
+    kept = sum(blocks)
+    if execution.activation_checkpointing == "full":  # what goes into each block, and all of the one that is run again
+        kept = len(blocks) * cfg.width + max(blocks)
+    elif execution.activation_checkpointing == "selective":
+        kept = len(blocks) * _kept_selectively(cfg) + max(blocks)
+    rest = (3 if cfg.norm == "rmsnorm" else 2) * cfg.width + cfg.head_transform * 4 * cfg.width
+    length = cfg.sequence_length
+    # log-probabilities, their gradient and that of the logits, in fp32, and once more what bends them
+    logits = (12 + (4 if cfg.logit_softcap else 0) + (0 if training.precision == "fp32" else 2)) * vocab_size
+    if training.objective.kind == "masked":
+        logits = int(logits * training.objective.probability)
+    return length * element * (kept + rest), length * logits
+
+
+def _kept_selectively(cfg: ModelConfig) -> int:
+    """Return how many elements of one position are kept where matrix products and attention alone are."""
+    queries, keys = cfg.heads * cfg.resolved_head_width, cfg.resolved_kv_heads * cfg.resolved_head_width
+    return 3 * cfg.width + 2 * queries + 2 * keys + (2 if cfg.gated else 1) * cfg.resolved_ffn_width
+
+
+def _layers(cfg: ModelConfig) -> list[tuple[int, bool]]:
+    """Return each block's number in its stack, and whether it reads an encoder."""
+    layers = [(layer, False) for layer in range(cfg.layers)]
+    if cfg.family == "encoder_decoder":
+        layers += [(layer, True) for layer in range(cfg.resolved_decoder_layers)]
+    return layers
+
+
+def _kept_of_block(cfg: ModelConfig, layer: int, *, cross: bool, matrices: bool) -> int:
+    """Return how many elements autograd keeps of one position in one block.
+
+    Counted with saved_tensors_hooks: a norm keeps its input and output, RMSNorm what it divided as well; attention its
+    queries, keys, values and output; and the whole matrix of weights where no fused kernel does (`matrices`: on a CPU
+    with dropout or a soft-cap, and anywhere with a learned bias).
+    """
+    norm = (3 if cfg.norm == "rmsnorm" else 2) * cfg.width
+    queries, keys = cfg.heads * cfg.resolved_head_width, cfg.resolved_kv_heads * cfg.resolved_head_width
+    attention = (2 + 2 * cfg.qk_norm) * (queries + keys)
+    if cfg.positions == "relative" or (matrices and (cfg.dropout or cfg.attention_softcap)):
+        attention += 3 * cfg.heads * cfg.sequence_length
+    branches = 2 + cross
+    hidden = {"relu": 1}.get(cfg.activation, 4 if cfg.gated else 2)
+    if cfg.moe is not None and cfg.has_experts(layer):
+        chosen = cfg.moe.top_k + cfg.moe.shared_experts
+        hidden_elements = chosen * (hidden * cfg.resolved_expert_width + 2 * cfg.width)
+    else:
+        hidden_elements = hidden * cfg.resolved_ffn_width
+    dropped = branches * cfg.width if cfg.dropout else 0
+    return branches * norm + (1 + cross) * attention + hidden_elements + dropped
+
+
+def fitting(
+    training: TrainingConfig, execution: ExecutionConfig, *, vocab_size: int, machine: MachineMemory
+) -> ExecutionConfig:
+    """Return the execution with a micro-batch that fits into a machine where none was asked for.
+
+    Raises ValueError where what was asked for, or not even one sequence, fits: with the numbers and what to change.
+    """
+    on_it = execution.ranks if machine.shared else 1
+
+    def needs(micro_batch: int | None = None) -> Memory:
+        return estimate(training, execution, vocab_size=vocab_size, device=machine.device, micro_batch=micro_batch)
+
+    def fits(memory: Memory) -> bool:
+        return on_it * memory.total <= TOLERANCE * machine.free
+
+    asked = needs()
+    if fits(asked):
+        return execution
+    micro, accumulation = execution.plan(training.batch)
+    share = micro * accumulation
+    smaller = next((size for size in range(micro - 1, 0, -1) if share % size == 0 and fits(needs(size))), None)
+    if smaller is not None and execution.micro_batch is None:
+        return execution.model_copy(update={"micro_batch": smaller})
+    if smaller is not None:
+        change = f"execution.micro_batch={smaller} would fit"
+    else:
+        asked, micro = needs(1), 1
+        change = _less(asked, fewer_ranks=on_it > 1)
+    ranks = f" for each of {on_it} ranks" if on_it > 1 else ""
+    raise ValueError(
+        f"training needs about {shown(asked.total)}{ranks} ({asked}; micro-batches of {micro} times "
+        f"{training.model.sequence_length} tokens), and {machine.name} has {shown(machine.free)}; {change}, or set "
+        "execution.check_memory=false to try all the same"
+    )
+
+
+def _less(least: Memory, *, fewer_ranks: bool) -> str:
+    """Return what to change where not even one sequence fits."""
+    if fewer_ranks:
+        return "use fewer ranks on this machine, or a smaller model or model.sequence_length"
+    if least.activations > least.weights + least.optimizer:
+        return "set execution.activation_checkpointing=full or use a smaller model.sequence_length"
+    return "use a smaller model, or a higher execution.zero_stage with more ranks"

@@ -1,0 +1,120 @@
+"""What training takes of memory, by estimate: close to what autograd keeps, and refused before anything is started."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.config import ExecutionConfig, TrainingConfig
+from models.machine_memory import MachineMemory, machine_memory
+from models.memory import activation_bytes, estimate, fitting
+from models.transformer import Transformer
+
+GIB = 1 << 30
+
+
+def training(model: dict[str, Any], **changes: Any) -> TrainingConfig:
+    """A small training of a shape."""
+    base = {"optimizer": {"kind": "adamw"}, "schedule": {"kind": "cosine", "warmup_steps": 1}, "steps": 9, "batch": 8}
+    return TrainingConfig.model_validate({**base, "model": model, **changes})
+
+
+SMALL = {"layers": 3, "heads": 4, "width": 64, "sequence_length": 64}
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {},
+        {"activation": "relu2", "qk_norm": False, "kv_heads": 2},
+        {"norm": "layernorm", "bias": True, "activation": "gelu_tanh", "positions": "learned"},
+        {"dropout": 0.1},
+        {"attention_softcap": 50.0, "logit_softcap": 30.0},
+        {"preset": "bert-tiny"},
+        {"preset": "t5-tiny", "decoder_layers": 3},
+    ],
+    ids=["default", "gqa", "gpt2", "dropout", "softcap", "bert", "t5"],
+)
+def test_activations_are_what_autograd_keeps(shape: dict[str, Any]) -> None:
+    objective = {"bert-tiny": "masked", "t5-tiny": "denoising"}.get(shape.get("preset", ""), "causal")
+    cfg = training({**SMALL, **shape}, objective={"kind": objective})
+    network = Transformer(cfg.model, 50).train()
+    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if (place := tensor.untyped_storage().data_ptr()) not in own:
+            kept[place] = tensor
+        return tensor
+
+    tokens = torch.randint(0, 50, (4, 64))
+    sources = {"source_BS": tokens} if cfg.model.family == "encoder_decoder" else {}
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(tokens, tokens, **sources)
+    saved = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / 4
+    estimated, _ = activation_bytes(cfg, ExecutionConfig(), vocab_size=50, device="cpu")
+    assert saved / 1.15 < estimated < saved * 1.1
+
+
+def test_checkpointing_and_chunks_of_the_loss_save_what_they_are_for() -> None:
+    cfg = training({**SMALL, "layers": 12}, batch=4)
+
+    def memory(**execution: Any) -> Any:
+        return estimate(cfg, ExecutionConfig(**execution), vocab_size=5000, device="cpu")
+
+    none, selective, full = (memory(activation_checkpointing=kind) for kind in ("none", "selective", "full"))
+    assert full.activations < selective.activations / 2 < none.activations / 2
+    assert full.activations == 4 * 4 * 64 * (12 * 64 + (none.activations // (4 * 4 * 64) - 3 * 64) // 12 + 3 * 64)
+    assert memory(loss_chunk=32).logits * 8 == none.logits  # of 4 times 64 targets
+    assert memory(loss_chunk=1000).logits == none.logits
+
+
+def test_stages_precision_and_offload_take_what_zero_says() -> None:
+    cfg = {**SMALL, "layers": 1, "width": 512, "heads": 8}
+
+    def memory(stage: int, ranks: int = 4, precision: str = "fp32", **execution: Any) -> Any:
+        plan = ExecutionConfig(zero_stage=stage, ranks=ranks, **execution)  # type: ignore[arg-type]
+        return estimate(training(cfg, precision=precision), plan, vocab_size=1000, device="cuda")
+
+    whole = memory(0)
+    assert (whole.gradients, whole.optimizer) == (whole.weights, 2 * whole.weights)
+    one, two, three = (memory(stage) for stage in (1, 2, 3))
+    assert one.weights == two.weights == whole.weights == pytest.approx(4 * three.weights, rel=1e-3)
+    assert one.optimizer == pytest.approx(12 / 8 * whole.optimizer / 4, rel=1e-3)  # and the master copy
+    assert memory(1, precision="bf16").weights * 2 == whole.weights
+    assert memory(1, precision="bf16").activations * 2 == whole.activations
+    assert memory(1, offload_optimizer="cpu").optimizer == 0
+    assert memory(0, ranks=1, micro_batch=2).activations == 2 * memory(0, ranks=1, micro_batch=1).activations
+
+
+def test_what_cannot_fit_is_refused_with_the_numbers_and_what_would() -> None:
+    cfg = training({"preset": "gpt2-124m"}, batch=64)
+    machine = MachineMemory("cpu", 10 * GIB, "this machine", shared=True)
+    chosen = fitting(cfg, ExecutionConfig(), vocab_size=50257, machine=machine)
+    assert chosen.micro_batch == 8
+    with pytest.raises(
+        ValueError, match=rf"needs about .* GiB \(weights 475 MiB.*has 10.0 GiB.*{chosen.micro_batch} wo"
+    ):
+        fitting(cfg, ExecutionConfig(micro_batch=64), vocab_size=50257, machine=machine)
+    with pytest.raises(ValueError, match=r"for each of 8 ranks.*fewer ranks on this machine.*check_memory=false"):
+        fitting(cfg, ExecutionConfig(ranks=8), vocab_size=50257, machine=machine)
+    large = training({"preset": "llama-8b", "sequence_length": 2048}, batch=64)
+    card = MachineMemory("cuda", 80 * GIB, "NVIDIA H100", shared=False)
+    with pytest.raises(
+        ValueError, match=r"optimizer 59\.8 GiB.*NVIDIA H100 has 80\.0 GiB.*higher execution.zero_stage"
+    ):
+        fitting(large, ExecutionConfig(), vocab_size=128256, machine=card)
+    on_many = ExecutionConfig(ranks=8, zero_stage=3)
+    assert fitting(large, on_many, vocab_size=128256, machine=card).micro_batch in (1, 2)
+
+
+def test_a_containers_limit_counts_less_what_the_kernel_gives_back(tmp_path: Path) -> None:
+    def limited(limit: str) -> MachineMemory:
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / "memory.current").write_text(f"{60 << 20}\n")
+        (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {10 << 20}\nactive_file 7\n")
+        return machine_memory(tmp_path)
+
+    assert limited(str(100 << 20)) == MachineMemory("cpu", 50 << 20, "this container", shared=True)
+    assert limited("max").name == "this machine"
