@@ -68,9 +68,11 @@ def run(
         print_json(summary)
         return
     print_line(f"run      {summary['run_id']}  {summary['status']} in {summary['seconds']:.1f} s")
-    if summary["model"] and summary["model"]["validation_bits_per_byte"] is not None:
-        print_line(f"model    {summary['model']['uri']}")
-        print_line(f"         {summary['model']['validation_bits_per_byte']:.3f} bits per byte on validation")
+    if (model := summary["model"]) and model["validation_loss"] is not None:
+        print_line(f"model    {model['uri']}")
+        bits = model["validation_bits_per_byte"]
+        cost = f"{bits:.3f} bits per byte" if bits is not None else f"{model['validation_loss']:.3f} nats a target"
+        print_line(f"         {cost} on validation")
     if measured := (summary["evaluation"] or {}).get("classifier"):
         print_line(f"         ROC AUC {measured['roc_auc']:.4f} on {measured['documents']:,} documents held out")
     if summary["card"]:

@@ -369,9 +369,14 @@ class _Reader:
         return self._json("evaluate", "evaluation.json") or {}
 
     def generated(self) -> tuple[GeneratedSample, ...]:
-        """samples.json as it is."""
+        """samples.json: continuations, or texts with what was missing filled in."""
         rows = self._json("evaluate", "samples.json") or []
-        return tuple(GeneratedSample(prompt=row["prompt"], text=row["text"]) for row in rows)
+        return tuple(
+            GeneratedSample(prompt=row["prompt"], text=row["filled"], fills=True, original=row.get("original"))
+            if "filled" in row
+            else GeneratedSample(prompt=row["prompt"], text=row["text"])
+            for row in rows
+        )
 
 
 def _merged(first: StepRow, second: StepRow) -> StepRow:

@@ -39,10 +39,26 @@ _REFERENCES = {
     "reference/uniform-bytes": "uniform over bytes",
     "reference/uniform-tokens": "uniform over the vocabulary",
     "reference/unigram": "unigram",
+    "reference/5-gram": "5-gram",
     "reference/gzip-9": "gzip\u00a0-9",
     "reference/xz-9": "xz\u00a0-9",
 }
-_VERDICTS = {"below_unigram": "unigram", "below_gzip_9": "gzip\u00a0-9", "below_xz_9": "xz\u00a0-9"}
+_VERDICTS = {
+    "below_unigram": "unigram",
+    "below_5_gram": "5-gram",
+    "below_gzip_9": "gzip\u00a0-9",
+    "below_xz_9": "xz\u00a0-9",
+}
+_COLUMNS = {
+    "bits_per_byte": "Bits a byte",
+    "nats_per_token": "Nats a token",
+    "accuracy": "Right",
+    "perplexity": "Perplexity",
+    "missing_tokens": "Missing tokens",
+    "documents": "Documents",
+    "bytes": "Bytes",
+}
+"""Metrics of held-out text, as far as it has them, with their titles."""
 
 
 def render_report(run: RunReport) -> str:
@@ -68,6 +84,8 @@ def render_report(run: RunReport) -> str:
                 if (plot := plots.loss_plot(run.curve, log_x=log_x)) is not None
             ],
             ladder=ladder(run.evaluation),
+            unit=_unit(run.evaluation),
+            columns=[(name, title) for name, title in _COLUMNS.items() if name in run.evaluation.get("validation", {})],
             by_source=by_source(run.evaluation),
             other_tasks=other_tasks(run.evaluation),
             steps_by_digest={node.digest: node.step for node in run.lineage},
@@ -82,13 +100,18 @@ def verdict(run: RunReport) -> tuple[str, str]:
         return "bad", f"The run stopped at {failed}." if failed else "The run stopped before its first step."
     if (classifier := run.evaluation.get("classifier")) is not None:
         return _of_classifier(classifier)
-    bits = _bits(run.evaluation, "validation")
-    if bits is None:
+    cost = _cost(run.evaluation, "validation")
+    if cost is None:
         return "fair", "The run completed. No model was evaluated."
     judged = run.evaluation.get("verdict", {})
     below = [name for key, name in _VERDICTS.items() if judged.get(key) is True]
     above = [name for key, name in _VERDICTS.items() if judged.get(key) is False]
-    lead = f"{bits:.2f} bits a byte on held-out text"
+    what = (
+        "bits a byte on held-out text"
+        if _unit(run.evaluation) == "bits_per_byte"
+        else ("nats a token that is missing in held-out text")
+    )
+    lead = f"{cost:.2f} {what}"
     if not judged.get("below_unigram"):
         return "bad", f"The model learned nothing worth having: {lead}, no better than counting tokens."
     if above:
@@ -124,30 +147,40 @@ def tiles(run: RunReport) -> list[tuple[str, str, str]]:
         seen = f"saw {plots.compact(model.tokens)} tokens" if model.tokens is not None else ""
         steps = f"{model.steps:,} steps" if model.steps is not None else ""
         found.append(("Parameters", plots.compact(model.parameters), ", ".join(filter(None, (steps, seen)))))
-    bits = _bits(run.evaluation, "validation")
-    if bits is None and model is not None:
-        bits = model.validation_bits_per_byte
-    if bits is not None:
-        gzip = _bits(run.evaluation, "reference/gzip-9")
-        found.append(("Bits a byte, held out", f"{bits:.3f}", f"gzip -9: {gzip:.3f}" if gzip is not None else ""))
+    cost, loss = _cost(run.evaluation, "validation"), model.validation_loss if model is not None else None
+    if cost is None and model is not None:
+        cost = model.validation_bits_per_byte
+    if _unit(run.evaluation) == "nats_per_token" and cost is not None:
+        unigram = _cost(run.evaluation, "reference/unigram")
+        found.append(("Nats a missing token", f"{cost:.3f}", f"unigram: {unigram:.3f}" if unigram is not None else ""))
+    elif cost is not None:
+        gzip = _cost(run.evaluation, "reference/gzip-9")
+        found.append(("Bits a byte, held out", f"{cost:.3f}", f"gzip -9: {gzip:.3f}" if gzip is not None else ""))
+    elif loss is not None:
+        found.append(("Validation loss", f"{loss:.3f}", "nats a target"))
     cached = sum(row.state == "cached" for row in run.steps)
     ran = sum(row.state == "ran" for row in run.steps)
     found.append(("Time", duration(run.seconds), f"{ran} {'step' if ran == 1 else 'steps'} ran, {cached} cached"))
     return found
 
 
-def _bits(evaluation: dict[str, dict[str, MetricValue]], task: str) -> float | None:
-    value = evaluation.get(task, {}).get("bits_per_byte")
+def _unit(evaluation: dict[str, dict[str, MetricValue]]) -> str:
+    """Return the metric that models and lines are compared in: nats where the whole text is not predicted."""
+    return "nats_per_token" if "missing_tokens" in evaluation.get("validation", {}) else "bits_per_byte"
+
+
+def _cost(evaluation: dict[str, dict[str, MetricValue]], task: str) -> float | None:
+    value = evaluation.get(task, {}).get(_unit(evaluation))
     return float(value) if isinstance(value, int | float) else None
 
 
 def ladder(evaluation: dict[str, dict[str, MetricValue]]) -> list[tuple[str, float, float, str, bool]]:
-    """Return (name, bits a byte, percent of the worst, what it saw, whether it is the model), worst first."""
+    """Return (name, bits or nats, percent of the worst, what it saw, whether it is the model), worst first."""
     rows = [
-        (name, _bits(evaluation, task), str(evaluation.get(task, {}).get("saw") or ""), False)
+        (name, _cost(evaluation, task), str(evaluation.get(task, {}).get("saw") or ""), False)
         for task, name in _REFERENCES.items()
     ]
-    rows.append(("this model", _bits(evaluation, "validation"), "the training text", True))
+    rows.append(("this model", _cost(evaluation, "validation"), "the training text", True))
     known = [(name, bits, saw, ours) for name, bits, saw, ours in rows if bits is not None]
     worst = max((bits for _, bits, _, _ in known), default=1.0) or 1.0
     if not any(ours for *_, ours in known):

@@ -126,10 +126,14 @@ class CurvePoint(_Part):
 
 
 class GeneratedSample(_Part):
-    """What the model wrote after a prompt."""
+    """What the model wrote after a prompt, or filled in where something was missing in it."""
 
     prompt: str
     text: str
+    fills: bool = False
+    """Whether the text is the prompt with what was missing filled in."""
+    original: str | None = None
+    """What the text was before something was taken out."""
 
 
 class LineageInput(_Part):
