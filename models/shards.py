@@ -149,6 +149,7 @@ class Shards:
         self._at_hand = threading.local()
         self._wanted: list[Wanted] = []
         self._step = 0
+        self._lock = threading.Lock()
         self._moved, self._closed = threading.Event(), threading.Event()
         self._keeper: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -204,12 +205,13 @@ class Shards:
     def advance(self, step: int) -> None:
         """Let go of the shards that no step from `step` on reads: whoever needs their room may have it."""
         self.check()
-        self._step = step
-        over = [each for each in self._wanted if each.end <= step]
-        if over:
+        with self._lock:
+            self._step = step
+            over = [each for each in self._wanted if each.end <= step]
             self._wanted = [each for each in self._wanted if each.end > step]
             for each in over:
                 each.tokens.array = None
+        if over:
             self._moved.set()
 
     def check(self) -> None:
@@ -246,7 +248,9 @@ class Shards:
             if found is Held.NO_ROOM:  # the rest is needed later still
                 return
             if isinstance(found, mmap.mmap):
-                each.tokens.map(found)
+                with self._lock:  # a shard that was let go while it came stays so
+                    if each.end > self._step:
+                        each.tokens.map(found)
 
 
 def merge(spans: list[tuple[int, int]], itemsize: int) -> list[tuple[int, int]]:
@@ -270,17 +274,19 @@ def shards_to_keep(
     wanted: dict[str, Wanted] = {}
     for stretch in order.stretches:
         begin, end = stretch.begin, steps if stretch.end is None else stretch.end
-        passes = (end - max(begin, step)) * order.batch / stretch.windows
+        passes = order.sequences(max(begin, step), end) / stretch.windows
         if passes < WORTH_KEEPING:
             continue
-        size = (stretch.windows + 1) * order.sequence_length
+        size = stretch.windows * order.sequence_length
         for tokens, first, last in shards:
             low, high = (min(max((at - stretch.first) / size, 0.0), 1.0) for at in (first, last))
             if not isinstance(tokens, RemoteTokens) or low == high:
                 continue
             steps_of = (begin, end)
-            if stretch.ordered and (end - begin) * order.batch <= stretch.windows:  # read once, from front to back
-                steps_of = (begin + int(low * (end - begin)), min(end, begin + int(high * (end - begin)) + 1))
+            evenly = stretch.ordered and order.growth.batch_warmup is None
+            if evenly and (end - begin) * order.batch <= stretch.windows:  # read once, from front to back
+                count = end - begin
+                steps_of = (max(begin, begin + int(low * count) - 1), min(end, begin + int(high * count) + 2))
             before = wanted.get(tokens.file.sha256, Wanted(tokens, *steps_of))
             wanted[tokens.file.sha256] = Wanted(
                 before.tokens, min(before.first, steps_of[0]), max(before.end, steps_of[1])
