@@ -45,6 +45,11 @@ class Batch(NamedTuple):
         """How many targets count."""
         return int((self.targets != IGNORE).sum())
 
+    def beginning(self, length: int) -> "Batch":
+        """Return the first positions of each sequence."""
+        documents = None if self.documents is None else self.documents[:, :length]
+        return self._replace(inputs=self.inputs[:, :length], targets=self.targets[:, :length], documents=documents)
+
     def positions(self) -> NDArray[np.int64]:
         """Return how many positions of the same document come before each, for positions that begin anew with it."""
         assert self.documents is not None

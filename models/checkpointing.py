@@ -46,6 +46,8 @@ class State:
     curve: Curve = field(default_factory=Curve)
     step: int = 0
     """Steps taken, which is the number of the next one."""
+    tokens: int = 0
+    """Tokens of these steps, which may be fewer at first than later."""
 
 
 def about(job: Job, *, precision: str) -> dict[str, Any]:
@@ -158,6 +160,7 @@ class Checkpointing:
             self.engine.set_random_state(torch.load(mine, weights_only=True))
         state.step = found.step
         state.curve = Curve.load(folder / "state" / "curve.jsonl")
+        state.tokens = json.loads((folder / "state" / "tokens.json").read_text())
         state.guard.restore(json.loads((folder / "state" / "guard.json").read_text()))
         dist.barrier()
         if self._leads:
@@ -182,13 +185,14 @@ class Checkpointing:
         staged = self._store.staging(state.step)
         snapshot = self.engine.snapshot(staged / "engine")
         snapshot.add(Path("state") / f"random-{self.rank:05d}.pt", self.engine.random_state())
-        curve, guard = Curve(list(state.curve.rows)), state.guard.state()
+        curve, guard, tokens = Curve(list(state.curve.rows)), state.guard.state(), state.tokens
 
         def write(folder: Path) -> None:
             snapshot.write(folder)
             if self.rank == 0:
                 curve.save(folder / "state" / "curve.jsonl")
                 (folder / "state" / "guard.json").write_text(json.dumps(guard, allow_nan=False))
+                (folder / "state" / "tokens.json").write_text(json.dumps(tokens))
 
         self._store.publish(state.step, write, self._about)
         self._saved = time.monotonic()

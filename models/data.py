@@ -173,13 +173,15 @@ class TrainingData:
         assert self.objective.window == order.sequence_length
 
     def step(self, step: int) -> Iterator[Batch]:
-        """Yield the micro-batches of a step, each of `micro_batch` sequences."""
-        share = self.order.batch // self.ranks
+        """Yield the micro-batches of a step, each of `micro_batch` sequences, or fewer while batches still grow."""
+        growth = self.order.growth
+        share, length = growth.batch_of(step) // self.ranks, growth.length_of(step)
+        micro = next(size for size in range(min(self.micro_batch, share), 0, -1) if share % size == 0)
         begin = self.rank * share
         starts = self.order.starts(step)
         self.stream.fetch(starts[begin : begin + share], self.order.sequence_length + self.objective.ahead)
-        for first in range(begin, begin + share, self.micro_batch):
-            rows = np.arange(first, first + self.micro_batch)
+        for first in range(begin, begin + share, micro):
+            rows = np.arange(first, first + micro)
             windows = read_windows(
                 self.stream,
                 starts[rows],
@@ -187,7 +189,8 @@ class TrainingData:
                 documents=self.documents,
                 packed=self.order.packed,
             )
-            yield self.objective.batch(windows, (np.uint64(step) << np.uint64(32)) + rows.astype(np.uint64))
+            batch = self.objective.batch(windows, (np.uint64(step) << np.uint64(32)) + rows.astype(np.uint64))
+            yield batch if length == growth.length else batch.beginning(length)
 
 
 def read_windows(

@@ -42,6 +42,7 @@ class Loader:
             stages=train.stages,
             steps=training.steps,
             packed=train.window is not None,
+            growth=training.growth,
         )
         vocabulary = read_vocabulary(job.tokenizer, job.special_tokens_map, size=job.vocab_size, end=job.eod)
         objective = build_objective(

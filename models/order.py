@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors import UserError
+from models.config.schedules import Growth
 
 _ROUNDS = 6
 
@@ -96,7 +97,8 @@ class TrainingOrder:
     """Which window of the stream stands at which place of which step.
 
     tokens: of the whole stream; `packed` says that it was laid out in windows.  With `stages` the order depends on
-    the number of `steps` too.  Raises UserError where there is less text than one batch, or a stage has no step.
+    the number of `steps` too.  `growth` says where batches are smaller at first, or windows are not read to their end.
+    Raises UserError where there is less text than one batch, or a stage has no step.
     """
 
     def __init__(
@@ -109,8 +111,10 @@ class TrainingOrder:
         stages: Sequence[Stage] = (),
         steps: int | None = None,
         packed: bool = False,
+        growth: Growth | None = None,
     ) -> None:
         self.sequence_length, self.batch, self.seed, self.packed = sequence_length, batch, seed, packed
+        self.growth = growth or Growth(batch, sequence_length)
         self.stretches = self._stretch_all(tokens, stages, steps)
         self.windows = sum(stretch.windows for stretch in self.stretches)
 
@@ -147,13 +151,17 @@ class TrainingOrder:
         """Return where each of the step's sequences starts in the stream, in the order of the batch."""
         beyond = self.stretches[-1]  # where batches were passed over, the last steps read more of the last stage
         stretch = next((each for each in self.stretches if each.end is None or step < each.end), beyond)
-        first = (step - stretch.begin) * self.batch
-        position = np.arange(first, first + self.batch, dtype=np.uint64)
+        first = self.sequences(stretch.begin, step)
+        position = np.arange(first, first + self.growth.batch_of(step), dtype=np.uint64)
         return stretch.first + (self._in_order if stretch.ordered else self._permuted)(stretch, position)
 
     def begins_stage(self, step: int) -> bool:
         """Tell whether a stage of the data begins with a step."""
         return any(stretch.begin == step for stretch in self.stretches)
+
+    def sequences(self, begin: int, end: int) -> int:
+        """Return how many windows the steps from `begin` to before `end` read."""
+        return self.growth.sequences_before(end) - self.growth.sequences_before(begin)
 
     def _permuted(self, stretch: _Stretch, position: NDArray[np.uint64]) -> NDArray[np.int64]:
         out = np.empty(len(position), dtype=np.int64)
@@ -175,7 +183,7 @@ class TrainingOrder:
         once more at even distances: every pass ends where the curriculum ends.
         """
         assert stretch.end is not None
-        passes, rest = divmod((stretch.end - stretch.begin) * self.batch, stretch.windows)
+        passes, rest = divmod(self.sequences(stretch.begin, stretch.end), stretch.windows)
         at = position.astype(np.int64)
         last = at - passes * stretch.windows
         window = np.where(last < 0, at % stretch.windows, last * stretch.windows // max(rest, 1))
@@ -184,7 +192,7 @@ class TrainingOrder:
     def passes(self) -> list[tuple[str, int, int, float]]:
         """Return of each stage its name, steps, windows, and how often these are read."""
         return [
-            (each.name, each.end - each.begin, each.windows, (each.end - each.begin) * self.batch / each.windows)
+            (each.name, each.end - each.begin, each.windows, self.sequences(each.begin, each.end) / each.windows)
             for each in self.stretches
             if each.end is not None
         ]

@@ -17,18 +17,21 @@ from models.config.optimizers import (
     MuonConfig,
     OptimizerConfig,
 )
-from models.config.schedules import ScheduleConfig
+from models.config.schedules import BatchWarmup, Growth, LengthWarmup, ScheduleConfig
 from models.config.shape import ModelConfig
 from models.config.training import TrainingConfig
 
 __all__ = [
     "AdafactorConfig",
     "AdamWConfig",
+    "BatchWarmup",
     "CausalConfig",
     "DenoisingConfig",
     "ExecutionConfig",
+    "Growth",
     "GuardConfig",
     "LambConfig",
+    "LengthWarmup",
     "LionConfig",
     "MaskedConfig",
     "ModelConfig",

@@ -13,6 +13,8 @@ def check_execution(training: TrainingConfig, execution: ExecutionConfig) -> lis
         execution.plan(training.batch)
     except ValueError as exc:
         problems.append(str(exc))
+    else:
+        problems += _warmup_problems(training, execution)
     problems += check_launcher(execution)
     if training.prompts and execution.pipeline_stages > 1:
         problems.append(
@@ -25,5 +27,23 @@ def check_execution(training: TrainingConfig, execution: ExecutionConfig) -> lis
             f"optimizer.kind={training.optimizer.kind} needs whole matrices, which "
             f"execution.zero_stage={execution.zero_stage} cuts into flat partitions; use zero_stage=0 (with precision "
             "fp32 or bf16_autocast), or kind=adamw or lion"
+        )
+    return problems
+
+
+def _warmup_problems(training: TrainingConfig, execution: ExecutionConfig) -> list[str]:
+    """Return why the batches on the way to the whole one cannot be divided."""
+    growth, replicas, stages = training.growth, execution.replicas, execution.pipeline_stages
+    problems = [
+        f"batch_warmup comes to a batch of {size} sequences, which do not divide among {replicas} replicas: set "
+        f"batch_warmup.start and multiple_of to multiples of {replicas}"
+        for size in growth.batches
+        if size % replicas
+    ][:1]
+    growing = [name for name in ("batch_warmup", "length_warmup") if getattr(training, name) is not None]
+    if growing and stages > 1:
+        problems.append(
+            f"{' and '.join(growing)} and execution.pipeline_stages={stages} do not go together: a pipeline hands on "
+            "micro-batches of one shape"
         )
     return problems

@@ -1,5 +1,8 @@
-"""What changes over the steps: the learning rate."""
+"""What changes over the steps: the learning rate, the batch, the length of sequences."""
 
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -66,3 +69,45 @@ class LengthWarmup(BaseModel):
             return whole
         grown = self.start + (whole - self.start) * step // self.steps
         return max(self.start, grown // self.multiple_of * self.multiple_of)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How many sequences, of how many tokens, each batch of the training order has: a function of its number alone."""
+
+    batch: int
+    """Sequences of a whole batch."""
+    length: int
+    """Tokens of a whole sequence."""
+    batch_warmup: BatchWarmup | None = None
+    length_warmup: LengthWarmup | None = None
+
+    def batch_of(self, number: int) -> int:
+        """Return the sequences of a batch, 0-based."""
+        return self.batch_warmup.size(number, self.batch) if self.batch_warmup else self.batch
+
+    def length_of(self, number: int) -> int:
+        """Return the tokens of its sequences."""
+        return self.length_warmup.length(number, self.length) if self.length_warmup else self.length
+
+    def tokens_of(self, number: int) -> int:
+        """Return the tokens of a batch."""
+        return self.batch_of(number) * self.length_of(number)
+
+    def sequences_before(self, number: int) -> int:
+        """Return the sequences of all batches before one: where it begins in the order."""
+        if self.batch_warmup is None:
+            return number * self.batch
+        growing = min(number, self.batch_warmup.steps)
+        return self._sums[growing] + (number - growing) * self.batch
+
+    @property
+    def batches(self) -> list[int]:
+        """Return the sizes that batches have, ascending."""
+        growing = range(self.batch_warmup.steps if self.batch_warmup else 0)
+        return sorted({self.batch, *(self.batch_of(number) for number in growing)})
+
+    @cached_property
+    def _sums(self) -> list[int]:
+        assert self.batch_warmup is not None
+        return [0, *accumulate(self.batch_of(number) for number in range(self.batch_warmup.steps))]

@@ -8,7 +8,7 @@ from models.config.base import CONFIG
 from models.config.guard import GuardConfig
 from models.config.objectives import CausalConfig, ObjectiveConfig, objective_problems
 from models.config.optimizers import OptimizerConfig
-from models.config.schedules import ScheduleConfig
+from models.config.schedules import BatchWarmup, Growth, LengthWarmup, ScheduleConfig
 from models.config.shape import ModelConfig
 
 
@@ -29,6 +29,10 @@ class TrainingConfig(BaseModel):
     """Optimiser steps."""
     batch: int = Field(ge=1)
     """Sequences in a step, over all ranks and micro-batches."""
+    batch_warmup: BatchWarmup | None = None
+    """Begin with smaller batches."""
+    length_warmup: LengthWarmup | None = None
+    """Begin with shorter sequences."""
     document_mask: bool = False
     """Let attention reach over the tokens of one document alone, where several share a sequence; as they are evaluated.
     Otherwise the end token between them is all that tells them apart."""
@@ -93,7 +97,40 @@ class TrainingConfig(BaseModel):
             raise ValueError("; ".join(problems))
         return self
 
+    @model_validator(mode="after")
+    def _warmups_fit(self) -> Self:
+        problems = []
+        if self.batch_warmup is not None:
+            problems += _warmup_problems("batch_warmup", self.batch_warmup, "batch", self.batch, self.steps)
+        if self.length_warmup is not None:
+            name, whole = "model.sequence_length", self.model.sequence_length
+            problems += _warmup_problems("length_warmup", self.length_warmup, name, whole, self.steps)
+            if self.objective.kind == "denoising":
+                problems.append(
+                    "length_warmup cuts sequences, and objective.kind=denoising makes two of each window, of lengths "
+                    "that depend on one another; use a smaller model.sequence_length"
+                )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def growth(self) -> Growth:
+        """How many sequences of how many tokens each step has."""
+        return Growth(self.batch, self.window, self.batch_warmup, self.length_warmup)
+
     @property
     def window(self) -> int:
         """Tokens of text that one sequence is made of; more than model.sequence_length where spans are taken out."""
         return self.objective.window(self.model.sequence_length)
+
+
+def _warmup_problems(field: str, cfg: BatchWarmup | LengthWarmup, name: str, whole: int, steps: int) -> list[str]:
+    problems = []
+    if cfg.start >= whole:
+        problems.append(f"{field}.start={cfg.start} is not below {name}={whole}")
+    if cfg.start % cfg.multiple_of:
+        problems.append(f"{field}.start={cfg.start} is not a multiple of {field}.multiple_of={cfg.multiple_of}")
+    if cfg.steps >= steps:
+        problems.append(f"{field}.steps={cfg.steps} leaves no step of steps={steps} with the whole {name}={whole}")
+    return problems
