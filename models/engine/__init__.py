@@ -3,6 +3,7 @@
 The training loop sees `Engine` (models/engine/interface.py) and knows nothing of how the model is cut over ranks:
 
     DataParallelEngine    replicas under ZeRO 0 to 3, with offload, each on one rank or cut over a few (AutoTP)
+    PipelineEngine        replicas cut into stages that hand activations on, under ZeRO 0 or 1
 
 DeepSpeed ignores keys that it does not know, so it only ever sees a dictionary made here.  Clipping and the check for
 non-finite gradients are ours at ZeRO stage 0, where DeepSpeed has no check and would let NaN into the weights.
@@ -13,6 +14,7 @@ import torch
 from models.config import ExecutionConfig, TrainingConfig
 from models.engine.data_parallel import DataParallelEngine
 from models.engine.interface import Batch, Decision, Engine
+from models.engine.pipeline import PipelineEngine
 from models.engine.precision import resolve_precision
 from models.engine.processes import any_rank, initialise_processes, sum_over_replicas
 
@@ -32,4 +34,5 @@ def build_engine(
     training: TrainingConfig, execution: ExecutionConfig, *, vocab_size: int, precision: str, device: torch.device
 ) -> Engine:
     """Return the engine that `execution` asks for; every rank must call it."""
-    return DataParallelEngine(training, execution, vocab_size=vocab_size, precision=precision, device=device)
+    kind = PipelineEngine if execution.pipeline_stages > 1 else DataParallelEngine
+    return kind(training, execution, vocab_size=vocab_size, precision=precision, device=device)

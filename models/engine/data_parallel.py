@@ -8,8 +8,9 @@ from torch import Tensor
 
 from models.config import ExecutionConfig, TrainingConfig
 from models.engine.deepspeed_config import deepspeed_config
-from models.engine.gate import Gate, guard_zero, norm_and_clip
+from models.engine.gate import Gate, guard_plain, guard_zero
 from models.engine.interface import Batch, Decision, Engine
+from models.engine.tensor_parallel import gather, tensor_parallel_groups
 from models.optimizers import build_optimizer
 
 
@@ -38,11 +39,20 @@ class DataParallelEngine(Engine):
             model=self.model,
             optimizer=build_optimizer(training.optimizer, self.model, dtype),
             config=config,
+            mpu=tensor_parallel_groups(execution.tensor_parallel),
             dist_init_required=False,
         )
         self._gate = Gate()
         if execution.zero_stage:
             guard_zero(self._optimizer, self._gate, stage=execution.zero_stage)
+        else:
+            guard_plain(
+                self._engine,
+                self.model.parameters(),
+                self._gate,
+                clipping=training.gradient_clipping,
+                sum_squares=self._sum_squares,
+            )
 
     @property
     def _deepspeed(self) -> Any:
@@ -53,9 +63,7 @@ class DataParallelEngine(Engine):
         """Parameters of the whole model."""
         return self._parameters
 
-    def _train(
-        self, reduction: str, weight: float, batches: Sequence[Batch], decide: Decision | None
-    ) -> tuple[float, float]:
+    def _train(self, weight: float | None, batches: Sequence[Batch], decide: Decision | None) -> tuple[float, float]:
         losses: list[Tensor] = []
         self._gate.open(None if decide is None else lambda norm: decide(self._mean_loss(losses), norm))
         self._engine.train()
@@ -63,12 +71,9 @@ class DataParallelEngine(Engine):
             self._optimizer.gradient_accumulation_steps = len(batches)
         for number, batch in enumerate(batches, start=1):
             self._engine.set_gradient_accumulation_boundary(number == len(batches))
-            loss = self._engine(*batch, reduction=reduction) * weight
+            loss, plain = self._engine(*batch, reduction="train", weight=weight)
             self._engine.backward(loss / len(batches), scale_wrt_gas=False)
-            losses.append(loss.detach())
-            if number == len(batches) and not self.execution.zero_stage:
-                clipping = self.training.gradient_clipping
-                norm_and_clip(self.model.parameters(), self._gate, clipping=clipping, sum_squares=self._sum_squares)
+            losses.append(plain.detach())
             self._engine.step()
         return self._mean_loss(losses), self._gate.norm
 
@@ -86,11 +91,16 @@ class DataParallelEngine(Engine):
         return float(self._engine(*batch, reduction="sum").item())
 
     @torch.no_grad()
+    def logits_at(self, inputs_BT: Tensor, positions_B: Tensor) -> Tensor:
+        """Return the logits (B, V) of the token after one position of each sequence, on every rank."""
+        self._engine.eval()
+        logits: Tensor = self._engine(inputs_BT.to(self.device), positions_B.to(self.device), reduction="logits")
+        return logits
+
+    @torch.no_grad()
     def full_weights(self) -> dict[str, Tensor]:
         """Return all weights in fp32 on the CPU, whole, by name, on rank 0, and nothing on the others."""
         from deepspeed.utils import safe_get_full_fp32_param
-
-        from models.engine.tensor_parallel import gather
 
         weights = {}
         for name, p in sorted(self.model.named_parameters()):  # a tied matrix has one name here

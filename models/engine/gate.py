@@ -66,26 +66,44 @@ def _keep_loss_scale(optimizer: Any) -> None:
     scaler.update_scale = once
 
 
-def norm_and_clip(
-    parameters: Iterable[nn.Parameter], gate: Gate, *, clipping: float, sum_squares: Callable[[Tensor, Tensor], Tensor]
+def guard_plain(
+    engine: Any,
+    parameters: Iterable[nn.Parameter],
+    gate: Gate,
+    *,
+    clipping: float,
+    sum_squares: Callable[[Tensor, Tensor], Tensor],
 ) -> None:
-    """Clip the gradients, or drop them where the gate is against the step: an optimiser passes over what has none.
+    """Clip and let the gate decide over each step of an engine at ZeRO stage 0, whose optimiser does neither.
 
-    `sum_squares` is given the sum of squares over parameters of which other ranks hold other parts, and over those
-    that are the same on each, and returns the sum over all.
+    `sum_squares` is given the sum of squares of this rank's gradients of parameters that are cut over ranks, and of
+    those that are not, and returns the sum over the whole model.
     """
-    held = [p for p in parameters if p.grad is not None]
-    cut = [p.grad for p in held if _is_cut(p)]
-    whole = [p.grad for p in held if not _is_cut(p) and not getattr(p, "ds_pipe_replicated", False)]
-    device = held[0].device
+    take, held = engine._take_model_step, list(parameters)
+
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        _norm_and_clip(held, gate, clipping, sum_squares)
+        take(*args, **kwargs)
+
+    engine._take_model_step = guarded
+
+
+def _norm_and_clip(
+    parameters: list[nn.Parameter], gate: Gate, clipping: float, sum_squares: Callable[[Tensor, Tensor], Tensor]
+) -> None:
+    """Clip the gradients, or drop them where the gate is against the step: an optimiser passes over what has none."""
+    moved = [p for p in parameters if p.grad is not None]
+    cut = [p.grad for p in moved if _is_cut(p)]
+    whole = [p.grad for p in moved if not _is_cut(p) and not getattr(p, "ds_pipe_replicated", False)]
+    device = moved[0].device
     squares = [torch.nn.utils.get_total_norm(g).square() if g else torch.zeros((), device=device) for g in (cut, whole)]
     norm = sum_squares(*squares).sqrt()
     if not gate.passes(norm.item()):
-        for p in held:
+        for p in moved:
             p.grad = None
         return
     if clipping:
-        torch.nn.utils.clip_grads_with_norm_(held, clipping, norm)
+        torch.nn.utils.clip_grads_with_norm_(moved, clipping, norm)
 
 
 def _is_cut(parameter: nn.Parameter) -> bool:

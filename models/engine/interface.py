@@ -64,8 +64,8 @@ class Engine(ABC):
         """
         for group in self._deepspeed.optimizer.param_groups:
             group["lr"] = group["peak"] * fraction
-        weight = 1.0 if scored is None else len(batches) * self.execution.replicas / max(scored, 1)
-        loss, norm = self._train("mean" if scored is None else "sum", weight, batches, decide)
+        weight = None if scored is None else len(batches) * self.execution.replicas / max(scored, 1)
+        loss, norm = self._train(weight, batches, decide)
         if not math.isfinite(norm):
             self.bad_steps += self._counts_as_bad()
             return loss, None
@@ -74,6 +74,10 @@ class Engine(ABC):
     @abstractmethod
     def summed_loss(self, batch: Batch) -> float:
         """Return the summed loss in nats of this replica's batch, without training."""
+
+    @abstractmethod
+    def logits_at(self, inputs_BT: Tensor, positions_B: Tensor) -> Tensor:
+        """Return the logits (B, V) of the token after one position of each sequence, on every rank."""
 
     def save(self, folder: Path) -> None:
         """Write this rank's state below a local folder."""
@@ -137,15 +141,23 @@ class Engine(ABC):
         """DeepSpeed's engine."""
 
     @abstractmethod
-    def _train(
-        self, reduction: str, weight: float, batches: Sequence[Batch], decide: Decision | None
-    ) -> tuple[float, float]:
-        """Run the backward passes of `weight` times the loss, and take the step; return loss and norm as they are."""
+    def _train(self, weight: float | None, batches: Sequence[Batch], decide: Decision | None) -> tuple[float, float]:
+        """Run the backward passes and take the step; return loss and norm as they are.
+
+        The loss of a micro-batch is `weight` times the sum over its targets, their mean by default.
+        """
 
     def _build(self, vocab_size: int) -> Transformer:
         """Return the whole network with its first weights, the same on each rank, and make random numbers differ."""
         torch.manual_seed(self.training.seed)
         network = Transformer(self.training.model, vocab_size)
+        network.prepare(
+            label_smoothing=self.training.label_smoothing,
+            z_loss=self.training.z_loss,
+            loss_chunk=self.execution.loss_chunk,
+            checkpointing=self.execution.activation_checkpointing,
+            compiled=self.execution.compile,
+        )
         # Replicas drop different activations; the ranks that cut the matrices of one must drop the same.
         place = torch.distributed.get_rank() // self.execution.tensor_parallel
         torch.manual_seed(self.training.seed + 1 + place)

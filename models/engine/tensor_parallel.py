@@ -31,6 +31,20 @@ def partition_plan(cfg: ModelConfig) -> dict[str, Any]:
     return {"use_default_specs": False, "layer_specs": specs}
 
 
+def tensor_parallel_groups(ranks: int) -> Any:
+    """Return what tells DeepSpeed which ranks cut the matrices of one replica, so many next to one another.
+
+    It makes them itself where it is asked for AutoTP, but only after it has checked the batch as if every rank had its
+    own.
+    """
+    if ranks == 1:
+        return None
+    from deepspeed.utils import groups
+
+    groups._init_tp_mesh_device(tensor_model_parallel_size=ranks)
+    return groups
+
+
 def gather(name: str, held: Tensor, ranks: int) -> Tensor:
     """Return the whole of a parameter of which this rank holds its share; every rank of the replica must call it."""
     dimension = _cut_dimension(name)
