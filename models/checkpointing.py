@@ -30,6 +30,7 @@ from models.checkpoints import (
     same_layout,
 )
 from models.config import ExecutionConfig, TrainingConfig
+from models.ema import Average
 from models.engine import Engine
 from models.guard import Guard, Rollback
 from models.job import Job
@@ -43,6 +44,8 @@ class State:
     """How far a run is, and what it has seen: the same on every rank."""
 
     guard: Guard
+    average: Average | None = None
+    """Of the weights, where one is kept."""
     curve: Curve = field(default_factory=Curve)
     step: int = 0
     """Steps taken, which is the number of the next one."""
@@ -161,6 +164,8 @@ class Checkpointing:
         state.step = found.step
         state.curve = Curve.load(folder / "state" / "curve.jsonl")
         state.tokens = json.loads((folder / "state" / "tokens.json").read_text())
+        if state.average is not None:
+            state.average.restore(torch.load(folder / "state" / "average.pt", weights_only=True))
         state.guard.restore(json.loads((folder / "state" / "guard.json").read_text()))
         dist.barrier()
         if self._leads:
@@ -185,6 +190,8 @@ class Checkpointing:
         staged = self._store.staging(state.step)
         snapshot = self.engine.snapshot(staged / "engine")
         snapshot.add(Path("state") / f"random-{self.rank:05d}.pt", self.engine.random_state())
+        if state.average is not None and self.rank == 0:
+            snapshot.add(Path("state") / "average.pt", state.average.state())
         curve, guard, tokens = Curve(list(state.curve.rows)), state.guard.state(), state.tokens
 
         def write(folder: Path) -> None:

@@ -86,6 +86,8 @@ def estimate(
     master = 4 if stage or half else 0
     state = mine * master + _state(training, vocab_size) // execution.ranks_per_replica
     optimizer = state // (replicas if stage else 1)
+    if training.ema is not None:
+        weights += 4 * mine
     if training.precision in ("bf16_autocast", "auto"):
         weights += 2 * multiplied(cfg, vocab_size) // execution.ranks_per_replica  # cast for the matrix products
     activations, logits = activation_bytes(training, execution, vocab_size=vocab_size, device=device)

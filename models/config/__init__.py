@@ -5,6 +5,7 @@ Nothing here imports torch: recipes, plans and forms are made of these classes. 
 micro-batch change the order of floating-point sums (curves agree within 1e-3), never what is computed.
 """
 
+from models.config.averaging import EMAConfig
 from models.config.checks import check_execution
 from models.config.execution import ExecutionConfig, plan_batch
 from models.config.guard import GuardConfig, RollbackConfig
@@ -27,6 +28,7 @@ __all__ = [
     "BatchWarmup",
     "CausalConfig",
     "DenoisingConfig",
+    "EMAConfig",
     "ExecutionConfig",
     "Growth",
     "GuardConfig",

@@ -28,7 +28,21 @@ def check_execution(training: TrainingConfig, execution: ExecutionConfig) -> lis
             f"execution.zero_stage={execution.zero_stage} cuts into flat partitions; use zero_stage=0 (with precision "
             "fp32 or bf16_autocast), or kind=adamw or lion"
         )
+    if training.ema is not None:
+        problems += _average_problems(execution)
     return problems
+
+
+def _average_problems(execution: ExecutionConfig) -> list[str]:
+    """Return why no rank could average all weights."""
+    cuts = {"tensor_parallel": execution.tensor_parallel > 1, "pipeline_stages": execution.pipeline_stages > 1}
+    cuts["zero_stage"] = execution.zero_stage == 3
+    return [
+        f"ema averages whole weights on each rank, of which execution.{name}={getattr(execution, name)} leaves it a "
+        "part; use zero_stage 0, 1 or 2, or ema=null"
+        for name, cut in cuts.items()
+        if cut
+    ]
 
 
 def _warmup_problems(training: TrainingConfig, execution: ExecutionConfig) -> list[str]:

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from models.config.averaging import EMAConfig
 from models.config.base import CONFIG
 from models.config.guard import GuardConfig
 from models.config.objectives import CausalConfig, ObjectiveConfig, objective_problems
@@ -49,6 +50,8 @@ class TrainingConfig(BaseModel):
     2204.02311, section 5: 1e-4). The curve's loss and validation stay the plain cross-entropy."""
     gradient_clipping: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient of all parameters; 0 turns clipping off."""
+    ema: EMAConfig | None = None
+    """Average the weights over the steps, and validate and publish the average; the last weights lie beside it."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the initial weights and of the data order."""
     validate_every: int = Field(default=0, ge=0)
