@@ -16,12 +16,8 @@ def check_execution(training: TrainingConfig, execution: ExecutionConfig) -> lis
     else:
         problems += _warmup_problems(training, execution)
     problems += check_launcher(execution)
-    if training.prompts and execution.pipeline_stages > 1:
-        problems.append(
-            f"prompts need the whole network on each rank, which execution.pipeline_stages={execution.pipeline_stages} "
-            "cuts; use pipeline_stages=1 or leave prompts out"
-        )
     problems += check_parallelism(training, execution)
+    problems += _compile_problems(execution)
     if training.optimizer.kind in WHOLE_TENSORS and execution.zero_stage > 0:
         problems.append(
             f"optimizer.kind={training.optimizer.kind} needs whole matrices, which "
@@ -42,6 +38,21 @@ def _average_problems(execution: ExecutionConfig) -> list[str]:
         "part; use zero_stage 0, 1 or 2, or ema=null"
         for name, cut in cuts.items()
         if cut
+    ]
+
+
+def _compile_problems(execution: ExecutionConfig) -> list[str]:
+    """Return why blocks cannot be compiled: collectives within them break what torch.compile traces."""
+    cuts = {
+        "zero_stage": execution.zero_stage > 2,
+        "tensor_parallel": execution.tensor_parallel > 1,
+        "pipeline_stages": execution.pipeline_stages > 1,
+    }
+    return [
+        f"execution.compile needs whole blocks on each rank, and execution.{name}={getattr(execution, name)} cuts the "
+        "model; set compile=false"
+        for name, cut in cuts.items()
+        if cut and execution.compile
     ]
 
 
