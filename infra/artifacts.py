@@ -18,7 +18,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -167,11 +167,16 @@ class Attempt:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def progress(self, done: int, total: int | None = None, unit: str = "") -> None:
-        """Say how far the work is; shown as a progress bar and in Prefect. Cheap, but call it at most once a second."""
+    def progress(
+        self, done: int, total: int | None = None, unit: str = "", latest: Mapping[str, float] | None = None
+    ) -> None:
+        """Say how far the work is, and the latest of what it measures; shown as a progress bar and in Prefect.
+
+        Cheap, but call it at most once a second.
+        """
         if self.progress_file is not None:
             temporary = self.progress_file.with_suffix(".new")
-            temporary.write_text(json.dumps({"done": done, "total": total, "unit": unit}))
+            temporary.write_text(json.dumps({"done": done, "total": total, "unit": unit, "latest": dict(latest or {})}))
             os.replace(temporary, self.progress_file)
 
 

@@ -72,6 +72,8 @@ class Progress:
     done: int
     total: int | None
     unit: str
+    latest: dict[str, float] = field(default_factory=dict)
+    """The last value of what the work measures, by name."""
 
 
 Listener = Callable[[Progress], None]

@@ -9,7 +9,6 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from prefect import Task
@@ -25,12 +24,12 @@ from infra.execution import Builder, Inputs, Listener, Options, Progress, StepRe
 from infra.manifests import File
 from infra.planning import Planner
 from infra.processes import Workers
+from infra.progress import PrefectProgress
 from infra.retries import transient
 from infra.settings import Settings
 from infra.steps import Step
 
 log = logging.getLogger(__name__)
-_PROGRESS_SECONDS = 5.0
 
 
 class _StoppedError(MillraceError):
@@ -64,33 +63,6 @@ def _error(state: State[Any]) -> BaseException | None:
     return result if isinstance(result, BaseException) else None
 
 
-@dataclass
-class _PrefectProgress:
-    """A progress artifact of the current flow run, updated at most every few seconds."""
-
-    step: str
-    artifact_id: Any = None
-    last: float = 0.0
-
-    def update(self, progress: Progress) -> None:
-        from prefect.artifacts import create_progress_artifact, update_progress_artifact
-
-        now = time.monotonic()
-        if progress.total is None or now - self.last < _PROGRESS_SECONDS:
-            return
-        self.last = now
-        percent = 100.0 * progress.done / max(progress.total, 1)
-        text = f"{progress.done:,} of {progress.total:,} {progress.unit}"
-        try:
-            if self.artifact_id is None:
-                key = "".join(c if c.isalnum() else "-" for c in self.step.lower())
-                self.artifact_id = create_progress_artifact(percent, key=f"{key}-progress", description=text)
-            else:
-                update_progress_artifact(self.artifact_id, percent, description=text)
-        except Exception as exc:  # a display must not end the work that it shows
-            log.debug("progress of %s was not shown in Prefect: %s", self.step, exc)
-
-
 class PrefectRunner(StepRunner):
     """Runs the steps of one flow run: a Prefect task run a step, and one a group of shards."""
 
@@ -109,7 +81,7 @@ class PrefectRunner(StepRunner):
 
     def build(self, step: Step[Any, ...], cfg: Any, inputs: Inputs, record: StepRecord) -> Artifact:
         """Run the step's task; a transient error is retried in it, everything else ends the flow."""
-        shown = _PrefectProgress(step.name)
+        shown = PrefectProgress(step.name)
 
         def listen(progress: Progress) -> None:
             self.listener(progress)
@@ -133,7 +105,10 @@ class PrefectRunner(StepRunner):
             record.state = "ran" if built else "cached"
             return Completed(name="Completed" if built else "Cached", message=artifact.uri, data=artifact)
 
-        state = make_task(step.name, body, self.settings)(return_state=True)
+        try:
+            state = make_task(step.name, body, self.settings)(return_state=True)
+        finally:
+            shown.close()
         made: Artifact = state.result(raise_on_failure=True)
         return made
 

@@ -2,6 +2,7 @@
 
 model.safetensors  all weights, fp32          config.json     the network's shape
 training.json      final numbers              curve.jsonl     loss, learning rate, gradient norm, validation by step
+last.safetensors   where weights are averaged (pretrain.ema): the last ones, as model.safetensors has the average
 """
 
 import json
@@ -14,13 +15,14 @@ from torch import Tensor
 
 from models.guard import Guard
 from models.job import Job, result_file
-from models.telemetry import Curve, Meter, flops_per_token, peak_flops
+from models.telemetry import Curve, Meter, memory, step_flops, utilisation
 
 
 def write_artifact(
     job: Job,
     weights: dict[str, Tensor],
     *,
+    average: dict[str, Tensor] | None,
     curve: Curve,
     meter: Meter,
     parameters: int,
@@ -33,7 +35,9 @@ def write_artifact(
 ) -> None:
     """Write the files of the model, then the measurements that say that they are whole; `precision` has its reason."""
     out, model = job.output, job.training.model
-    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    save_file(weights if average is None else average, out / "model.safetensors", metadata={"format": "pt"})
+    if average is not None:
+        save_file(weights, out / "last.safetensors", metadata={"format": "pt"})
     config = {
         "architecture": model.family,
         "objective": job.training.objective.model_dump(),
@@ -42,12 +46,12 @@ def write_artifact(
         "model": model.model_dump(),
     }
     _write_json(out / "config.json", config)
-    curve.save(out / "curve.jsonl")
+    curve.publish(out)
     last = curve.rows[-1]
     training = {
         "parameters": parameters,
         "steps": job.training.steps,
-        "tokens": job.training.steps * job.training.batch * job.training.window,
+        "tokens": last["tokens"],
         "bad_steps": bad_steps,
         "spikes": guard.spikes,
         "rollbacks": guard.rollbacks,
@@ -58,7 +62,7 @@ def write_artifact(
         "validation_bits_per_byte": last["validation_bits_per_byte"],
     }
     _write_json(out / "training.json", training)
-    measured = _measured(job, meter, parameters=parameters, device=device)
+    measured = _measured(job, meter, precision=precision[0], device=device)
     result = {
         **training,
         **measured,
@@ -69,20 +73,25 @@ def write_artifact(
     _write_json(result_file(job.scratch), result)
 
 
-def _measured(job: Job, meter: Meter, *, parameters: int, device: torch.device) -> dict[str, Any]:
+def _measured(job: Job, meter: Meter, *, precision: str, device: torch.device) -> dict[str, Any]:
     """Return what differs from run to run: times, throughput, and what ran."""
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    peak, rate, ranks = peak_flops(name), meter.tokens_per_second, job.execution.ranks
-    flops = flops_per_token(job.training.model, parameters=parameters, vocab_size=job.vocab_size)
+    ranks, rate, whole = job.execution.ranks, meter.tokens_per_second, job.training.batch * job.training.window
+    flops = step_flops(job.training, job.vocab_size)
+    mfu, reason = utilisation(
+        flops_per_second=flops / whole * rate if rate else None, device=name, precision=precision, ranks=ranks
+    )
     return {
         "tokens_per_second": rate,
-        "mfu": rate * flops / (peak * ranks) if peak and rate else None,
-        "mfu_reason": None if peak else f"no peak FLOP/s is known for {name}",
+        "flops_per_step": flops,
+        "mfu": mfu,
+        "mfu_reason": reason,
         "device": name,
         "threads": job.threads,
         "ranks": ranks,
         "training_seconds": meter.seconds,
         "data_wait_share": meter.data_seconds / meter.seconds if meter.seconds else None,
+        **memory(),
     }
 
 

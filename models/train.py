@@ -13,8 +13,9 @@ import os
 import sys
 import time
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infra.errors import DataError, PreemptedError, UserError
 from models.job import PROGRESS, Failure, Job, failure_folder, stack_folder, stop_note
@@ -34,10 +35,12 @@ class Trainer:
         import torch.distributed as dist
 
         from models.checkpointing import Checkpointing, State
+        from models.ema import Average
         from models.engine import build_engine, initialise_processes, resolve_precision
         from models.guard import Guard
         from models.loader import Loader
         from models.telemetry import Logs, Meter
+        from models.telemetry.samples import make_sampler
         from models.validation import Validation
         from models.watch import Preemption, StackDump
 
@@ -59,15 +62,17 @@ class Trainer:
         for name, steps, windows, passes in self.loader.order.passes():
             self.say("stage %s: %d steps read its %d sequences %.2f times", name, steps, windows, passes)
         self.validation = Validation(
-            job, self.loader.shards, micro_batch=self.micro, rank=replica, ranks=replicas, device=self.device
+            job, self.loader.validation, micro_batch=self.micro, rank=replica, ranks=replicas, device=self.device
         )
         self.engine = build_engine(
             training, execution, vocab_size=job.vocab_size, precision=self.precision, device=self.device
         )
-        self.state = State(Guard(training.guard))
+        average = Average(training.ema, self.engine.model) if training.ema else None
+        self.state = State(Guard(training.guard), average)
         self.checkpointing = Checkpointing(job, self.engine, precision=self.precision)
         self.meter = Meter()
-        self.logs = Logs(job.output / "logs") if self.rank == 0 else None
+        self.logs = Logs(job, precision=self.precision) if self.rank == 0 else None
+        self.sampler = make_sampler(job)
         self._said = 0.0
         self._event: dict[str, int] = {}
 
@@ -82,8 +87,7 @@ class Trainer:
         """Go on where an earlier life of the run has stopped, if there was one."""
         self.checkpointing.resume(self.state)
         if self.logs is not None:
-            for row in self.state.curve.rows:
-                self.logs.row(row)
+            self.logs.open(self.state.curve.rows, resumed=self.state.step > 0)
 
     def train(self) -> None:
         """Train from where the run is to its last step.
@@ -131,24 +135,31 @@ class Trainer:
 
         loss, norm = self.engine.step(ready.batches, fraction, scored, decide)
         skipped = norm is None or any(outlying)
-        tokens = training.batch * training.window
+        tokens = self.loader.order.growth.tokens_of(batch)
         self.meter.step(seconds=time.perf_counter() - started, data_seconds=waited, tokens=tokens)
         state.step = done = step + 1
+        state.tokens += tokens
         if skipped:
+            self.meter.skipped += 1
             self._skipped(done, loss, norm)
+        elif state.average is not None:
+            state.average.update()
         self._note(done, loss, norm, skipped=skipped, learning_rate=training.optimizer.learning_rate * fraction)
         return state.guard.note(done, loss, norm, applied=not skipped)
 
     def _note(self, done: int, loss: float, norm: float | None, *, skipped: bool, learning_rate: float) -> None:
-        """Write a line of the curve if one is due, with a validation if that is due."""
+        """Write a line of the curve if one is due, with a validation and samples if these are due."""
+        from models.telemetry import SAMPLES
+
         training = self.job.training
         last = done == training.steps
         validate = last or (training.validate_every > 0 and done % training.validate_every == 0)
-        if not (validate or skipped or self._event) and done % training.curve_every:
+        sample = self.sampler is not None and (last or done % training.sample_every == 0)
+        if not (validate or sample or skipped or self._event) and done % training.curve_every:
             return
-        row: dict[str, float | int | None] = {
+        row: dict[str, Any] = {
             "step": done,
-            "tokens": done * training.batch * training.window,
+            "tokens": self.state.tokens,
             "loss": loss if norm is not None else None,
             "learning_rate": learning_rate,
             "gradient_norm": norm,
@@ -157,8 +168,12 @@ class Trainer:
             row["skipped"] = 1
         row |= self._event
         self._event = {}
-        if validate:
-            row["validation_loss"], row["validation_bits_per_byte"] = self.validate(whole=last)
+        average = self.state.average
+        with average.in_place() if average is not None and (validate or sample) else nullcontext():
+            if validate:
+                row["validation_loss"], row["validation_bits_per_byte"] = self.validate(whole=last)
+            if sample and self.sampler is not None:
+                row[SAMPLES] = self.sampler.sample(self.engine, done)
         self.state.curve.add(**row)
         if self.logs is not None:
             self.logs.row(row)
@@ -230,9 +245,10 @@ class Trainer:
 
     def _progress(self) -> None:
         self.stacks.progress()
-        if self.rank == 0 and time.monotonic() - self._said >= _PROGRESS_SECONDS:
+        if self.logs is not None and time.monotonic() - self._said >= _PROGRESS_SECONDS:
             self._said = time.monotonic()
-            sys.stdout.write(f"{PROGRESS}{json.dumps({'done': self.state.step, 'total': self.job.training.steps})}\n")
+            now = {"done": self.state.step, "total": self.job.training.steps, "latest": self.logs.latest}
+            sys.stdout.write(f"{PROGRESS}{json.dumps(now)}\n")
             sys.stdout.flush()
 
     # --- the artifact
@@ -249,6 +265,7 @@ class Trainer:
             write_artifact(
                 self.job,
                 weights,
+                average=self.state.average.weights() if self.state.average is not None else None,
                 curve=self.state.curve,
                 meter=self.meter,
                 parameters=self.engine.parameters,

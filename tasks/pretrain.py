@@ -29,8 +29,8 @@ from infra.manifests import Counters, File
 from infra.settings import settings, usable_cores
 from infra.steps import Execution, StepConfig, step
 from infra.storage import Storage
-from models.checkpoints import Checkpoints, Retention, nothing_to_resume
 from models.cache import StoredFile
+from models.checkpoints import Checkpoints, Retention, nothing_to_resume
 from models.config import ExecutionConfig, TrainingConfig, check_execution
 from models.dial import DialConfig, expand_dial
 from models.job import (
@@ -49,6 +49,7 @@ from models.memory import fitting
 from models.objectives import read_vocabulary, require_tokens
 from models.order import Stage, TrainingOrder
 from models.presets import expand_training
+from models.telemetry import require_trackers
 from models.watch import read_stacks
 
 log = logging.getLogger(__name__)
@@ -137,6 +138,7 @@ def make_job(cfg: PretrainConfig, tokens: Artifact, tokenizer: Artifact, out: At
     require_tokens(cfg.objective, vocabulary.mask is not None, len(vocabulary.sentinels), window=cfg.window)
     train = _split("train", index, tokens)
     _check_layout(cfg, index, train)
+    _check_cache(cfg, train)
     TrainingOrder(  # raises UserError if there is too little text
         tokens=sum(stage.tokens for stage in train.stages) or _stored(index["splits"]["train"]),
         sequence_length=cfg.window,
@@ -145,8 +147,10 @@ def make_job(cfg: PretrainConfig, tokens: Artifact, tokenizer: Artifact, out: At
         stages=train.stages,
         steps=cfg.steps,
         packed=train.window is not None,
+        growth=cfg.growth,
     )
     check_shared(cfg.execution.cluster, [out.scratch, out.directory])
+    require_trackers(cfg.execution.telemetry)
     _check_resume(cfg, out)
     training = TrainingConfig.model_validate({name: getattr(cfg, name) for name in TrainingConfig.model_fields})
     return Job(
@@ -180,8 +184,6 @@ def _check_resume(cfg: PretrainConfig, out: Attempt) -> None:
         raise UserError(nothing_to_resume(out.partial.uri(""), len(checkpoints.names())))
 
 
-def _check_layout(cfg: PretrainConfig, index: dict[str, Any], train: Split) -> None:
-    """Raise UserError where the tokens are laid out in windows of another length, or do not say where documents end."""
 def _fitting(training: TrainingConfig, execution: ExecutionConfig, vocab_size: int) -> ExecutionConfig:
     """Return the execution with micro-batches that fit into memory; raises UserError where none do."""
     if not execution.check_memory or execution.cluster is not None:  # other machines may have more, or less
@@ -195,6 +197,21 @@ def _fitting(training: TrainingConfig, execution: ExecutionConfig, vocab_size: i
     return chosen
 
 
+def _check_cache(cfg: PretrainConfig, train: Split) -> None:
+    """Raise UserError where the cache cannot hold what is read whole of remote storage."""
+    limit = settings().cache_bytes
+    if limit is None or not (cfg.document_mask or train.window is not None):
+        return
+    whole = sum(file.bytes for file in (*train.ends, *train.pieces) if file.path is None)
+    if whole > limit:
+        raise UserError(
+            f"pretrain: where documents end is read from {whole} bytes that must lie in the local cache as a whole, "
+            f"and MILLRACE_CACHE_BYTES is {limit}; raise it"
+        )
+
+
+def _check_layout(cfg: PretrainConfig, index: dict[str, Any], train: Split) -> None:
+    """Raise UserError where the tokens are laid out in windows of another length, or do not say where documents end."""
     if cfg.document_mask and len(train.ends) != len(train.shards):
         raise UserError("pretrain: document_mask needs to know where documents end, which these tokens do not say")
     packing = index.get("packing", {})
@@ -337,7 +354,7 @@ def _with_smaller_micro_batch(job: Job, cause: Failure) -> Job:
 class _Lines:
     """What the ranks write: progress goes to the attempt, the rest to a log file, the last of it into errors."""
 
-    def __init__(self, path: Path, progress: Callable[[int, int | None, str], None]) -> None:
+    def __init__(self, path: Path, progress: Callable[[int, int | None, str, dict[str, float]], None]) -> None:
         self.path, self._stream = path, path.open("a", encoding="utf-8")
         self._progress, self._tail = progress, list[str]()
 
@@ -345,7 +362,7 @@ class _Lines:
         """Handle one line; tell whether it says that training goes on."""
         if line.startswith(PROGRESS):
             now = json.loads(line.removeprefix(PROGRESS))
-            self._progress(now["done"], now["total"], "steps")
+            self._progress(now["done"], now["total"], "steps", now["latest"])
             return True
         self._stream.write(line + "\n")
         self._stream.flush()

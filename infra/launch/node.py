@@ -122,6 +122,7 @@ def _meet(folder: Path, group: Group, index: int, *, round_: str) -> tuple[str, 
     if len(group.ranks) == 1:
         return "127.0.0.1", free_port()
     if group.port is not None and group.address is not None:
+        _wait_for_name(group.address)
         return group.address, group.port
     path = folder / f"meeting-{round_}.json"
     if index == 0:
@@ -137,6 +138,19 @@ def _meet(folder: Path, group: Group, index: int, *, round_: str) -> tuple[str, 
             return address, port
         time.sleep(POLL_SECONDS)
     raise TimeoutError(f"the first machine did not say in {path} where to meet, for {_MEETING_SECONDS:g} s")
+
+
+def _wait_for_name(address: str) -> None:
+    """Wait until the name of the first machine is known: that of a pod appears some seconds after the pod."""
+    end = time.monotonic() + _MEETING_SECONDS
+    while True:
+        try:
+            socket.getaddrinfo(address, None)
+            return
+        except socket.gaierror:
+            if time.monotonic() > end:
+                raise
+            time.sleep(POLL_SECONDS)
 
 
 def _place(given: int | None) -> tuple[int, str]:

@@ -164,7 +164,7 @@ def run_on_cluster(
         ranks=_ranks(cluster, ranks),
         launcher="python" if ranks == 1 else "torchrun" if launcher == "auto" else launcher,
         env={**passed, **(env or {})},
-        cwd=str((cwd or Path.cwd()).resolve()),
+        cwd=str((cwd or folder).resolve()),  # not this process's: another machine may not have it
         silence_seconds=SILENCE_SECONDS,
     )
     heart = HeartBeat(folder)
