@@ -14,6 +14,9 @@ from models.config import (
 from models.schedule import learning_rate_fraction
 
 
+T5 = {"model": {"family": "encoder_decoder"}, "objective": {"kind": "denoising"}}
+
+
 def training(**changes: object) -> TrainingConfig:
     """A small valid configuration, changed."""
     base = {
@@ -65,6 +68,58 @@ def test_what_deepspeed_cannot_do_is_refused_before_it_starts() -> None:
         "execution.launcher=python starts one rank, not execution.ranks=2; use deepspeed or torchrun"
     ]
     assert check_execution(muon, ExecutionConfig()) == check_execution(bf16, ExecutionConfig(zero_stage=2)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "execution", "said"),
+    [
+        ({}, {"ranks": 3, "tensor_parallel": 2}, "ranks=3 do not divide into replicas of tensor_parallel=2"),
+        ({"batch": 9}, {"ranks": 4, "pipeline_stages": 2}, "ranks=4, 2 of them a replica: make batch a multiple of 2"),
+        ({}, {"tensor_parallel": 3}, "tensor_parallel=3 does not divide model.heads=4"),
+        ({"model": {"kv_heads": 2}}, {"tensor_parallel": 4}, "tensor_parallel=4 does not divide model.kv_heads=2"),
+        ({"model": {"positions": "relative"}}, {"tensor_parallel": 2}, "positions=relative"),
+        ({"optimizer": {"kind": "muon"}}, {"tensor_parallel": 2}, "kind=muon needs whole matrices"),
+        ({}, {"tensor_parallel": 2, "pipeline_stages": 2, "ranks": 4}, "does not cut the layers of a pipeline"),
+        ({}, {"pipeline_stages": 5}, "pipeline_stages=5 is more than model.layers=4"),
+        (T5, {"pipeline_stages": 2}, "cannot cut family=encoder_decoder"),
+        ({}, {"pipeline_stages": 2, "zero_stage": 2}, "zero_stage 0 or 1, not 2"),
+        ({}, {"pipeline_stages": 2, "zero_stage": 1, "offload_optimizer": "cpu"}, "offload_optimizer=none"),
+        ({}, {"offload_optimizer": "cpu"}, "offload_optimizer=cpu needs execution.zero_stage 1, 2 or 3, not 0"),
+        ({}, {"zero_stage": 2, "offload_parameters": "cpu"}, "offload_parameters=cpu needs execution.zero_stage=3"),
+        ({}, {"zero_stage": 2, "offload_optimizer": "nvme", "nvme_path": "/disk"}, "zero_stage=3, not 2"),
+        ({}, {"zero_stage": 3, "offload_optimizer": "nvme"}, "needs execution.nvme_path"),
+        ({}, {"zero_stage": 3, "nvme_path": "/disk"}, "nvme_path=/disk has no meaning"),
+        ({}, {"zero_stage": 3, "pin_memory": True}, "pin_memory has no meaning"),
+        ({"precision": "fp16"}, {}, "precision=fp16 needs execution.zero_stage 1, 2 or 3"),
+    ],
+)
+def test_what_cannot_be_cut_or_offloaded_is_refused_with_the_numbers(
+    changes: dict[str, object], execution: dict[str, object], said: str
+) -> None:
+    ranks = execution.get("tensor_parallel") or execution.get("pipeline_stages") or 1
+    problems = check_execution(training(**changes), ExecutionConfig.model_validate({"ranks": ranks, **execution}))
+    assert any(said in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("execution", "replicas"),
+    [
+        ({"ranks": 4}, [0, 1, 2, 3]),
+        ({"ranks": 4, "tensor_parallel": 2}, [0, 0, 1, 1]),  # side by side: they exchange most
+        ({"ranks": 4, "pipeline_stages": 2}, [0, 1, 0, 1]),
+    ],
+)
+def test_ranks_of_one_replica_read_the_same_sequences(execution: dict[str, object], replicas: list[int]) -> None:
+    cfg = ExecutionConfig.model_validate(execution)
+    assert [cfg.replica(rank) for rank in range(4)] == replicas
+    assert cfg.replicas == len(set(replicas))
+    assert cfg.plan(24)[0] * cfg.plan(24)[1] * cfg.replicas == 24
+
+
+def test_a_pipeline_has_a_micro_batch_for_each_stage_unless_told_otherwise() -> None:
+    assert ExecutionConfig(ranks=4, pipeline_stages=4).plan(8) == (2, 4)
+    assert ExecutionConfig(ranks=4, pipeline_stages=4, micro_batch=1).plan(8) == (1, 8)
+    assert ExecutionConfig(ranks=3, pipeline_stages=3).plan(8) == (2, 4)
 
 
 def test_a_seed_that_torch_cannot_take_is_refused_by_name() -> None:
