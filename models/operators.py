@@ -1,4 +1,4 @@
-"""DeepSpeed's compiled operator for CPUs, built once and kept in the environment.
+"""DeepSpeed's compiled operators: the one for CPUs, and that for offload to a disk, built once and kept.
 
     python -m models.operators         build it now (30 to 50 s, at install), so that no training run has to
 
@@ -15,23 +15,49 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from infra.errors import UserError
+
 log = logging.getLogger(__name__)
 
-_NAME = "deepspeed_shm_comm"
+_SHARED_MEMORY = "deepspeed_shm_comm"
+_DISK = "async_io"
 
 
 def prepare_operators() -> None:
-    """Load the operator, compiling it if need be: one process at a time, the others wait and find it built."""
+    """Load the operator for CPUs, compiling it if need be: one process at a time, the others find it built."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    if "TORCH_EXTENSIONS_DIR" not in os.environ and (folder := _folder()) is not None:
-        os.environ["TORCH_EXTENSIONS_DIR"] = str(folder)
-    with _exclusive():
+    _find_compiler()
+    with _exclusive(_SHARED_MEMORY):
         from deepspeed.accelerator import get_accelerator
 
         builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
         if builder is not None:
             builder.load(verbose=False)
+
+
+def prepare_disk_offload() -> None:
+    """Load the operator that reads and writes what is offloaded to a disk, compiling it (half a minute) if need be.
+
+    Raises UserError where libaio is missing.
+    """
+    from deepspeed.ops.op_builder import AsyncIOBuilder
+
+    _find_compiler()
+    builder = AsyncIOBuilder()
+    if not builder.is_compatible(verbose=False):
+        raise UserError(
+            "pretrain: offloading to nvme needs libaio and its headers, which are not installed (Debian and Ubuntu: "
+            "apt-get install libaio-dev; Fedora: dnf install libaio-devel); install them, or offload to cpu"
+        )
+    with _exclusive(_DISK):
+        builder.load(verbose=False)
+
+
+def _find_compiler() -> None:
+    """Let ninja, which is installed beside Python, be found, and keep what is compiled in the environment."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    if "TORCH_EXTENSIONS_DIR" not in os.environ and (folder := _folder()) is not None:
+        os.environ["TORCH_EXTENSIONS_DIR"] = str(folder)
 
 
 def _folder() -> Path | None:
@@ -45,7 +71,7 @@ def _folder() -> Path | None:
 
 
 @contextlib.contextmanager
-def _exclusive() -> Iterator[None]:
+def _exclusive(name: str) -> Iterator[None]:
     folder = os.environ.get("TORCH_EXTENSIONS_DIR")
     if folder is None:
         yield
@@ -54,7 +80,7 @@ def _exclusive() -> Iterator[None]:
     with (Path(folder) / "millrace.lock").open("w") as lock:  # released by the kernel, however the holder ends
         fcntl.flock(lock, fcntl.LOCK_EX)
         # A killed build leaves torch's own lock file behind, and every later build would wait for it for ever.
-        (Path(folder) / _NAME / "lock").unlink(missing_ok=True)
+        (Path(folder) / name / "lock").unlink(missing_ok=True)
         yield
 
 

@@ -11,6 +11,7 @@ from models.engine.deepspeed_config import deepspeed_config
 from models.engine.gate import Gate, guard_plain, guard_zero
 from models.engine.interface import Batch, Decision, Engine
 from models.engine.tensor_parallel import gather, tensor_parallel_groups
+from models.operators import prepare_disk_offload
 from models.optimizers import build_optimizer
 
 
@@ -29,6 +30,8 @@ class DataParallelEngine(Engine):
         import deepspeed
 
         super().__init__(training, execution, precision=precision, device=device)
+        if "nvme" in (execution.offload_optimizer, execution.offload_parameters):
+            prepare_disk_offload()
         self.model = self._build(vocab_size).to(device)
         self._parameters = sum(p.numel() for p in self.model.parameters())
         dtype = torch.float32 if precision == "fp32" else torch.bfloat16
