@@ -1,0 +1,173 @@
+"""Whole folders of transformers: written from a model artifact, and read into one.
+
+config.json  generation_config.json  model.safetensors  tokenizer.json  tokenizer_config.json  special_tokens_map.json
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from infra.errors import DataError, UserError
+from models.config import ModelConfig
+from models.huggingface.architectures import Architecture, architecture_for, named
+from models.huggingface.configs import read_config, write_config
+from models.huggingface.weights import to_ours, to_theirs
+from models.transformer import Transformer
+
+TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+OBJECTIVES: Final = {"decoder": "causal", "encoder": "masked", "encoder_decoder": "denoising"}
+LARGEST_DIFFERENCE: Final = 1e-3
+"""Of logits, between the two implementations in fp32, beyond which an export is refused."""
+_AUTO: Final = {
+    "decoder": "AutoModelForCausalLM",
+    "encoder": "AutoModelForMaskedLM",
+    "encoder_decoder": "AutoModelForSeq2SeqLM",
+}
+
+
+def export_folder(artifact: Path, destination: Path, *, check: bool = True) -> str:
+    """Write the model of an artifact as a folder that transformers loads, and return the class that loads it.
+
+    With `check` it is loaded, and its logits are held against ours.  Raises UserError where no architecture computes
+    the model, DataError where the logits differ.
+    """
+    about = json.loads((artifact / "config.json").read_bytes())
+    cfg = ModelConfig.model_validate(about["model"])
+    architecture = architecture_for(cfg)
+    ours = load_file(artifact / "model.safetensors")
+    destination.mkdir(parents=True, exist_ok=True)
+    save_file(to_theirs(architecture.model_type, cfg, ours), destination / "model.safetensors", {"format": "pt"})
+    config = write_config(architecture.model_type, cfg, vocab_size=about["vocab_size"], eod=about["eod"])
+    head = {"architectures": [architecture.model_class], "model_type": architecture.model_type}
+    _write(destination / "config.json", {**head, "dtype": "float32", **config})
+    if cfg.family != "encoder":
+        tokens = {name: config[name] for name in config if name.endswith("_token_id")}
+        _write(destination / "generation_config.json", {**tokens, "do_sample": True, "temperature": 0.8, "top_k": 50})
+    for name in TOKENIZER_FILES:
+        if (artifact / name).is_file():
+            shutil.copyfile(artifact / name, destination / name)
+    if check:
+        _check(destination, network_of(cfg, about["vocab_size"], ours), architecture)
+    return _AUTO[cfg.family]
+
+
+def network_of(cfg: ModelConfig, vocab_size: int, weights: dict[str, Tensor]) -> Transformer:
+    """Return the network with these weights; a tied head is not among them."""
+    network = Transformer(cfg, vocab_size)
+    if cfg.tied_embeddings:
+        weights = {**weights, "lm_head.weight": weights["embed.weight"]}
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+@torch.inference_mode()
+def _check(folder: Path, network: Transformer, architecture: Architecture) -> None:
+    """Raise DataError unless transformers makes the same logits of some tokens."""
+    import transformers
+
+    loaded: Any = getattr(transformers, _AUTO[network.cfg.family]).from_pretrained(folder, dtype=torch.float32)
+    length = min(32, network.cfg.sequence_length)
+    tokens = torch.randint(0, network.vocab_size, (2, length), generator=torch.Generator().manual_seed(0))
+    beside, sources = {}, {}
+    if network.cfg.family == "encoder_decoder":
+        beside, sources = {"decoder_input_ids": tokens.flip(1)}, {"source_BS": tokens}
+    theirs = loaded.eval()(input_ids=tokens, **beside).logits
+    ours = network.logits(beside.get("decoder_input_ids", tokens), **sources)
+    difference = float((theirs - ours).abs().max())
+    if not difference <= LARGEST_DIFFERENCE:
+        raise DataError(
+            f"{folder}: logits of transformers' {architecture.model_class} differ from ours by up to {difference:.3g}, "
+            f"more than {LARGEST_DIFFERENCE:g}"
+        )
+
+
+def import_folder(folder: Path, destination: Path) -> dict[str, Any]:
+    """Write the files of a model artifact from a folder of transformers, and return its config.json.
+
+    Raises UserError where a file is missing or the model is none that the network computes.
+    """
+    config = _read(folder / "config.json")
+    architecture = named(str(config.get("model_type")))
+    tensors = _tensors(folder)
+    if architecture.model_type == "t5" and _has_own_head(tensors):
+        config["tie_word_embeddings"] = False
+    cfg = read_config(architecture.model_type, config)
+    weights = to_ours(architecture.model_type, cfg, tensors)
+    vocab_size = int(config["vocab_size"])
+    if (rows := len(weights["embed.weight"])) != vocab_size:
+        raise UserError(f"{folder}: config.json says vocab_size={vocab_size}, its embedding has {rows} rows")
+    about = {
+        "architecture": cfg.family,
+        "objective": {"kind": OBJECTIVES[cfg.family]},
+        "vocab_size": vocab_size,
+        "eod": _end_of_document(folder, config),
+        "model": cfg.model_dump(),
+    }
+    network_of(cfg, vocab_size, weights)  # every tensor has its place and its shape
+    save_file(weights, destination / "model.safetensors", {"format": "pt"})
+    _write(destination / "config.json", about)
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError(f"{folder}: tokenizer.json is missing; save its tokenizer as a fast one with transformers")
+    for name in TOKENIZER_FILES:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, destination / name)
+    return about
+
+
+def _has_own_head(tensors: dict[str, Tensor]) -> bool:
+    """Tell whether a T5 has a head of its own: its config.json need not say so."""
+    head, embedding = tensors.get("lm_head.weight"), tensors.get("shared.weight")
+    return head is not None and embedding is not None and not torch.equal(head, embedding)
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    """Return the tensors of one file, or of the many that an index names."""
+    files = [folder / "model.safetensors"]
+    if (folder / "model.safetensors.index.json").is_file():
+        index = _read(folder / "model.safetensors.index.json")
+        files = [folder / name for name in sorted(set(index["weight_map"].values()))]
+    tensors: dict[str, Tensor] = {}
+    for path in files:
+        if not path.is_file():
+            hint = "; pickled weights (.bin) are not read, save them as safetensors with transformers"
+            raise UserError(f"{folder}: {path.name} is missing{hint if path == folder / 'model.safetensors' else ''}")
+        with safe_open(path, framework="pt") as stream:
+            tensors |= {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
+    return tensors
+
+
+def _end_of_document(folder: Path, config: dict[str, Any]) -> int:
+    """Return the token that ends a text; of BERT the one that parts texts."""
+    eos = config.get("eos_token_id")
+    if isinstance(eos, list):
+        eos = eos[0]
+    if eos is not None:
+        return int(eos)
+    vocabulary = _read(folder / "tokenizer.json") if (folder / "tokenizer.json").is_file() else {"added_tokens": []}
+    for wanted in ("[SEP]", "</s>", "<|endoftext|>"):
+        for token in vocabulary["added_tokens"]:
+            if token["content"] == wanted:
+                return int(token["id"])
+    raise UserError(f"{folder}: neither config.json (eos_token_id) nor the tokenizer says which token ends a text")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError as exc:
+        raise UserError(f"{path.parent}: {path.name} is missing; it is no model of transformers") from exc
+    except ValueError as exc:
+        raise UserError(f"{path}: not valid JSON") from exc
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: must be a JSON object")
+    return value
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")

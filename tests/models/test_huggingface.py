@@ -1,0 +1,131 @@
+"""Hugging Face: the logits of both implementations agree, in every family and both ways."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from infra.errors import UserError
+from models.config import ModelConfig
+from models.huggingface import architecture_for, export_folder, import_folder
+from models.huggingface.folders import network_of
+from models.transformer import Transformer
+
+VOCABULARY = 61
+GPT2 = {
+    "preset": "gpt2-tiny", "layers": 2, "width": 32, "heads": 2, "bias": True, "activation": "gelu_tanh",
+    "sequence_length": 24,
+}  # fmt: skip
+LLAMA = {"layers": 2, "width": 32, "heads": 4, "sequence_length": 24, "qk_norm": False, "kv_heads": 2}
+BERT = {"preset": "bert-tiny", "width": 32, "sequence_length": 24, "max_positions": 40}
+T5 = {"preset": "t5-tiny", "layers": 2, "decoder_layers": 3, "width": 32, "head_width": 16, "ffn_width": 48,
+      "relative_buckets": 8, "relative_max_distance": 12, "sequence_length": 24}  # fmt: skip
+STRETCHED = {"factor": 8.0, "low_frequency_factor": 1.0, "high_frequency_factor": 4.0, "original_length": 16}
+SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt2": ("gpt2", GPT2),
+    "gpt2-untied-no-bias": ("gpt2", {**GPT2, "bias": False, "tied_embeddings": False, "activation": "gelu"}),
+    "llama": ("llama", LLAMA),
+    "llama-tied-stretched": ("llama", {**LLAMA, "tied_embeddings": True, "rope_scaling": STRETCHED, "bias": True}),
+    "llama-geglu": ("llama", {**LLAMA, "activation": "geglu", "head_width": 16}),
+    "mistral": ("mistral", {**LLAMA, "sliding_window": 5}),
+    "qwen3": ("qwen3", {**LLAMA, "qk_norm": True, "tied_embeddings": True}),
+    "qwen3-window": ("qwen3", {**LLAMA, "layers": 4, "qk_norm": True, "sliding_window": 5, "global_every": 2}),
+    "arcee": ("arcee", {**LLAMA, "activation": "relu2"}),
+    "nemotron": ("nemotron", {**LLAMA, "activation": "relu2", "norm": "layernorm", "bias": True}),
+    "mixtral": ("mixtral", {**LLAMA, "moe": {"experts": 4, "top_k": 2}}),
+    "qwen3-moe": (
+        "qwen3_moe",
+        {**LLAMA, "qk_norm": True, "moe": {"experts": 4, "top_k": 2, "every": 2, "expert_width": 16,
+                                           "normalise_top_k": False}},
+    ),
+    "bert": ("bert", BERT),
+    "bert-untied": ("bert", {**BERT, "tied_embeddings": False, "segments": 0}),
+    "t5": ("t5", T5),
+    "t5-v1.1": ("t5", {**T5, "activation": "geglu", "tied_embeddings": False, "scale_head": False}),
+}  # fmt: skip
+
+
+def artifact(folder: Path, shape: dict[str, Any]) -> Transformer:
+    """Write an artifact of a network with random weights, none of them zero or one, and return it."""
+    cfg = ModelConfig.model_validate(shape)
+    network = Transformer(cfg, VOCABULARY)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(0.3 * noise if parameter.ndim > 1 else 1 + 0.2 * noise)
+    folder.mkdir()
+    weights = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    save_file(weights, folder / "model.safetensors")
+    about = {"architecture": cfg.family, "vocab_size": VOCABULARY, "eod": 7, "model": cfg.model_dump()}
+    (folder / "config.json").write_text(json.dumps(about))
+    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": [], "model": {"type": "BPE"}}))
+    return network.eval()
+
+
+def loaded(folder: Path, family: str) -> Any:
+    import transformers
+
+    name = {"decoder": "CausalLM", "encoder": "MaskedLM", "encoder_decoder": "Seq2SeqLM"}[family]
+    return getattr(transformers, f"AutoModelFor{name}").from_pretrained(folder, dtype=torch.float32).eval()
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@torch.inference_mode()
+def test_logits_agree_both_ways(name: str, tmp_path: Path) -> None:
+    model_type, shape = SHAPES[name]
+    ours = artifact(tmp_path / "artifact", shape)
+    export_folder(tmp_path / "artifact", tmp_path / "exported", check=False)
+    assert json.loads((tmp_path / "exported" / "config.json").read_text())["model_type"] == model_type
+    theirs = loaded(tmp_path / "exported", ours.cfg.family)
+    tokens = torch.randint(0, VOCABULARY, (3, 20), generator=torch.Generator().manual_seed(2))
+    lengths = torch.tensor([20, 13, 6])
+    real = torch.arange(20)[None] < lengths[:, None]
+    documents = torch.where(real, 0, -1)
+    if ours.cfg.family == "decoder":
+        expected, got = theirs(tokens).logits, ours.logits(tokens)
+        assert got.std() > 0.3
+    elif ours.cfg.family == "encoder":
+        expected = theirs(tokens, attention_mask=real.long()).logits[real]
+        got = ours.logits(tokens, documents_BT=documents)[real]
+    else:
+        written = tokens.flip(1)
+        expected = theirs(tokens, attention_mask=real.long(), decoder_input_ids=written).logits
+        got = ours.logits(written, None, torch.zeros_like(tokens), tokens, documents)
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+    # And back, from what transformers itself writes.
+    theirs.save_pretrained(tmp_path / "saved")
+    (tmp_path / "saved" / "tokenizer.json").write_bytes((tmp_path / "artifact" / "tokenizer.json").read_bytes())
+    (tmp_path / "imported").mkdir()
+    about = import_folder(tmp_path / "saved", tmp_path / "imported")
+    assert (about["eod"], about["vocab_size"]) == (7, VOCABULARY)
+    again = network_of(
+        ModelConfig.model_validate(about["model"]), VOCABULARY, load_file(tmp_path / "imported" / "model.safetensors")
+    )
+    if ours.cfg.family == "encoder_decoder":
+        assert torch.equal(again.logits(written, None, torch.zeros_like(tokens), tokens, documents), got)
+    elif ours.cfg.family == "encoder":
+        torch.testing.assert_close(again.logits(tokens, documents_BT=documents)[real], got, atol=1e-5, rtol=1e-5)
+    else:
+        torch.testing.assert_close(again.logits(tokens), got, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        (
+            {"activation": "relu2"},
+            r"qwen3 but for activation=relu2 \(there swi.*; arcee but for qk_norm=true \(there false",
+        ),
+        ({"qk_norm": False, "logit_softcap": 30.0}, r"nearest: llama but for logit_softcap=30\.0 \(there null\)"),
+        ({"qk_norm": False, "moe": {"every": 2}, "layers": 4}, r"mixtral but for moe\.every=2 \(there 1\)"),
+        ({**T5, "scale_head": False}, r"t5 but for scale_head=false"),
+    ],
+)
+def test_a_shape_that_nobody_computes_is_refused_with_what_stands_in_the_way(shape: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        architecture_for(ModelConfig.model_validate(shape))
