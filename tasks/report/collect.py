@@ -30,10 +30,12 @@ from tasks.report.run import (
     Table,
     TokenizerNumbers,
     TokenizerRow,
+    TrainingSample,
 )
 from tasks.report.samples import kept_samples, removed_samples
 from tasks.report.signals import language_bars, signal_histograms, thresholds
 from tasks.report.tables import report_tables, step_tables
+from tasks.report.training import read_curve, read_samples
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +114,8 @@ def collect(
         "kept": reader.kept,
         "dropped": reader.dropped,
         "curve": reader.curve,
+        "objective": reader.objective,
+        "samples": reader.training_samples,
         "evaluation": reader.evaluation,
         "generated": reader.generated,
     }
@@ -347,20 +351,17 @@ class _Reader:
     def curve(self) -> tuple[CurvePoint, ...]:
         """The points of curve.jsonl."""
         file = self._file("pretrain", "curve.jsonl")
-        if file is None:
-            return ()
-        points = []
-        for line in file.read_bytes().splitlines():
-            row = json.loads(line)
-            points.append(
-                CurvePoint(
-                    step=row["step"],
-                    tokens=row.get("tokens"),
-                    train=row.get("loss"),
-                    validation=row.get("validation_loss"),
-                )
-            )
-        return tuple(points)
+        return read_curve(file, self._file("pretrain", "logs/throughput.jsonl")) if file is not None else ()
+
+    def objective(self) -> str:
+        """What the model was trained to do, as its config.json says."""
+        config = self._json("pretrain", "config.json") or {}
+        return str(config.get("objective", {}).get("kind", "causal"))
+
+    def training_samples(self) -> tuple[TrainingSample, ...]:
+        """Some of samples.jsonl of the training."""
+        file = self._file("pretrain", "samples.jsonl")
+        return read_samples(file) if file is not None else ()
 
     def evaluation(self) -> dict[str, Any]:
         """evaluation.json as it is; what a run that trains a classifier has measured."""

@@ -74,11 +74,12 @@ def _number(value: float) -> str:
     return f"{value:.1f}".rstrip("0").rstrip(".")
 
 
-def _polyline(points: Sequence[tuple[float, float]]) -> str:
+def polyline(points: Sequence[tuple[float, float]]) -> str:
+    """Return the path through points in the plot's own units."""
     return "".join(f"{'L' if index else 'M'}{_number(x)} {_number(y)}" for index, (x, y) in enumerate(points))
 
 
-def _thin(points: Sequence[tuple[float, float]], position: Sequence[float]) -> list[tuple[float, float]]:
+def thin(points: Sequence[tuple[float, float]], position: Sequence[float]) -> list[tuple[float, float]]:
     """Average the points that fall into the same column of the picture."""
     if len(points) <= MAX_POINTS:
         return list(points)
@@ -93,7 +94,9 @@ def _thin(points: Sequence[tuple[float, float]], position: Sequence[float]) -> l
 
 
 def loss_plot(curve: Sequence[CurvePoint], *, log_x: bool) -> Plot | None:
-    """Draw train loss (a line) and validation loss (a line with dots) over optimiser steps.
+    """Draw train loss (a line, and smoothed) and validation loss (a line with dots) over optimiser steps.
+
+    Steps that were skipped or gone back to are marked at the bottom.
 
     The y axis leaves out the steep start when log_x is false and the curve is long, as the rest would look flat:
     it ends at the loss after 2 % of the steps.  A logarithmic axis has no place for step 0.  Returns None when fewer
@@ -119,18 +122,47 @@ def loss_plot(curve: Sequence[CurvePoint], *, log_x: bool) -> Plot | None:
         return x_at(point[0]) * SIDE, (1 - (point[1] - low_y) / (high_y - low_y)) * SIDE
 
     paths: dict[str, str] = {}
-    for name, values in series.items():
+    for name, values in {**series, "smooth": smooth(series["train"])}.items():
         if values:
-            placed = [place(point) for point in _thin(values, [x_at(x) for x, _ in values])]
-            paths[name] = _polyline(placed)
+            placed = [place(point) for point in thin(values, [x_at(x) for x, _ in values])]
+            paths[name] = polyline(placed)
             if name == "validation":
                 paths["dots"] = "".join(f"M{_number(x)} {_number(y)}h0" for x, y in placed)
+    for name, steps in marked(curve).items():
+        places = sorted({round(x_at(step) * SIDE) for step in steps if low_x <= step <= high_x})
+        if places:
+            paths[name] = "".join(f"M{x} 1000v-45" for x in places)
     x_values = log_ticks(low_x, high_x) if log_x else linear_ticks(low_x, high_x, 6)
     return Plot(
         x_ticks=[Tick(x_at(x) * 100, compact(x)) for x in x_values],
         y_ticks=[Tick((1 - (y - low_y) / (high_y - low_y)) * 100, compact(y)) for y in linear_ticks(low_y, high_y)],
         paths=paths,
     )
+
+
+def smooth(values: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return (step, exponential moving average) of (step, value), without the pull of its beginning to zero.
+
+    A point is forgotten to 1/e after a fiftieth of all of them.  None are returned of fewer than a hundred points,
+    which can be seen as they are.
+    """
+    if len(values) < 100:
+        return []
+    keep = math.exp(-50 / len(values))
+    average = weight = 0.0
+    points = []
+    for step, value in values:
+        average, weight = keep * average + (1 - keep) * value, keep * weight + (1 - keep)
+        points.append((step, average / weight))
+    return points
+
+
+def marked(curve: Sequence[CurvePoint]) -> dict[str, list[int]]:
+    """Return the steps that were skipped, and those that the run went back to."""
+    return {
+        "skipped": [point.step for point in curve if point.skipped],
+        "rolled-back": [point.step for point in curve if point.rolled_back_from is not None],
+    }
 
 
 def _loss_range(series: dict[str, list[tuple[float, float]]], last: float, *, log_x: bool) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from tasks.report import plots
 from tasks.report.flow import flow_picture
 from tasks.report.run import FunnelRow, MetricValue, RunReport, StepRow
+from tasks.report.training import events, series_plots
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -83,6 +84,9 @@ def render_report(run: RunReport) -> str:
                 for name, log_x in (("linear", False), ("logarithmic", True))
                 if (plot := plots.loss_plot(run.curve, log_x=log_x)) is not None
             ],
+            series=series_plots(run.curve),
+            events=events(run.curve),
+            written=[(step, list(rows)) for step, rows in groupby(run.samples, key=lambda sample: sample.step)],
             ladder=ladder(run.evaluation),
             unit=_unit(run.evaluation),
             columns=[(name, title) for name, title in _COLUMNS.items() if name in run.evaluation.get("validation", {})],

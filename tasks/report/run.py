@@ -117,12 +117,28 @@ class SampleDocument(_Part):
 
 
 class CurvePoint(_Part):
-    """The loss at an optimiser step, in nats a token."""
+    """What was noted at an optimiser step; losses in nats a token."""
 
     step: int
     tokens: int | None = None
     train: float | None = None
     validation: float | None = None
+    learning_rate: float | None = None
+    gradient_norm: float | None = None
+    tokens_per_second: float | None = None
+    """Since the point before."""
+    skipped: bool = False
+    """Whether the step changed nothing, as its loss or gradient was not finite or far out."""
+    rolled_back_from: int | None = None
+    """The step from which the run went back, and came to this one."""
+
+
+class TrainingSample(_Part):
+    """What the model wrote after a prompt when it had been trained for so many steps."""
+
+    step: int
+    prompt: str
+    text: str
 
 
 class GeneratedSample(_Part):
@@ -221,6 +237,10 @@ class RunReport(_Part):
     kept: tuple[SampleDocument, ...] = ()
     dropped: tuple[SampleDocument, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
+    objective: Literal["causal", "masked", "denoising"] = "causal"
+    """What the loss of the curve is of."""
+    samples: tuple[TrainingSample, ...] = ()
+    """Written while the model was trained, in order."""
     evaluation: dict[str, dict[str, MetricValue]] = {}
     """{task: {metric: value}} as in evaluation.json."""
     generated: tuple[GeneratedSample, ...] = ()

@@ -26,8 +26,9 @@ from tasks.report import (
     render_report,
 )
 from tasks.report.flow import flow_picture
-from tasks.report.plots import compact, funnel_bar, histogram_plot, linear_ticks, log_ticks, loss_plot
+from tasks.report.plots import compact, funnel_bar, histogram_plot, linear_ticks, log_ticks, loss_plot, smooth
 from tasks.report.render import duration, ladder, tiles, verdict, visible
+from tasks.report.run import TrainingSample
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -92,6 +93,11 @@ def example(**changes: Any) -> RunReport:
             tokens=step * 8192,
             train=1.9 + 6.1 * math.exp(-step / 60) + 0.8 / (1 + step / 100) + chance.gauss(0, 0.06),
             validation=2.05 + 6 * math.exp(-step / 60) + 0.8 / (1 + step / 100) if step % 100 == 0 and step else None,
+            learning_rate=0.003 * min(1.0, step / 100),
+            gradient_norm=0.4 + abs(chance.gauss(0, 0.05)),
+            tokens_per_second=41_000 + chance.gauss(0, 900) if step else None,
+            skipped=step == 400,
+            rolled_back_from=640 if step == 601 else None,
         )
         for step in range(0, 1201)
     )
@@ -159,6 +165,9 @@ def example(**changes: Any) -> RunReport:
             "reference/xz-9": {"bits_per_byte": 1.39, "saw": "the held-out text alone"},
             "verdict": {"learned": True, "below_unigram": True, "below_gzip_9": True, "below_xz_9": False},
         },
+        "samples": tuple(
+            TrainingSample(step=step, prompt="The <b>mill", text=f" turns {step}") for step in (300, 1200)
+        ),
         "generated": (
             GeneratedSample(
                 prompt="The function returns",
@@ -295,6 +304,30 @@ def test_the_loss_can_be_looked_at_over_logarithmic_steps(browser: "Browser", tm
     seen.page.get_by_text("logarithmic steps").click()
     assert seen.page.locator(".panel.logarithmic").is_visible()
     assert not seen.page.locator(".panel.linear").is_visible()
+
+
+def test_the_training_is_told_with_what_went_wrong_and_what_it_wrote(browser: "Browser", tmp_path: Path) -> None:
+    seen = Seen(browser, tmp_path / "report.html", render_report(example()), 800)
+    training = seen.page.locator("#training")
+    for title in ("Learning rate over steps", "Gradient norm over steps", "Tokens a second over steps"):
+        assert training.get_by_role("img", name=title).is_visible()
+    panel = training.locator(".panel.linear")
+    assert [panel.locator(f".p-{name}").count() for name in ("train", "smooth", "skipped", "rolled-back")] == [1] * 4
+    training.get_by_text("2 steps were skipped or gone back from").click()
+    assert training.locator("li").all_inner_texts() == [
+        "step 400: skipped",
+        "step 601: gone back to before it from step 640",
+    ]
+    assert "The <b>mill turns 1200" in training.locator(".generated").last.inner_text()
+    assert seen.said == []
+    assert seen.overflow() <= 0
+
+
+def test_a_smooth_loss_has_no_pull_to_zero_and_a_loss_of_another_objective_says_so() -> None:
+    flat = smooth([(float(step), 3.0) for step in range(200)])
+    assert [value for _, value in flat] == pytest.approx([3.0] * 200)
+    assert smooth([(0.0, 1.0), (1.0, 2.0)]) == []
+    assert "nats a hidden token" in render_report(example(objective="masked"))
 
 
 def test_a_failed_run_says_where_it_stopped_why_and_how_to_go_on() -> None:
