@@ -92,9 +92,12 @@ def _norm_and_clip(
     parameters: list[nn.Parameter], gate: Gate, clipping: float, sum_squares: Callable[[Tensor, Tensor], Tensor]
 ) -> None:
     """Clip the gradients, or drop them where the gate is against the step: an optimiser passes over what has none."""
-    moved = [p for p in parameters if p.grad is not None]
-    cut = [p.grad for p in moved if _is_cut(p)]
-    whole = [p.grad for p in moved if not _is_cut(p) and not getattr(p, "ds_pipe_replicated", False)]
+    moved, cut, whole = [], [], []
+    for p in parameters:
+        if p.grad is not None:
+            moved.append(p)
+            if not getattr(p, "ds_pipe_replicated", False):
+                (cut if getattr(p, "tensor_model_parallel", False) else whole).append(p.grad)
     device = moved[0].device
     squares = [torch.nn.utils.get_total_norm(g).square() if g else torch.zeros((), device=device) for g in (cut, whole)]
     norm = sum_squares(*squares).sqrt()
@@ -104,7 +107,3 @@ def _norm_and_clip(
         return
     if clipping:
         torch.nn.utils.clip_grads_with_norm_(moved, clipping, norm)
-
-
-def _is_cut(parameter: nn.Parameter) -> bool:
-    return bool(getattr(parameter, "tensor_model_parallel", False))
