@@ -49,7 +49,7 @@ class Stage(nn.Module):
         network = self.network
         x_BTD = network.embedded(held, documents_BT=documents_BT) if self.first else held
         context = make_context(network.cfg, x_BTD, causal=network.causal, documents_BT=documents_BT)
-        x_BTD, _ = run_blocks(network.blocks.values(), x_BTD, context, checkpointing=network.checkpointing)  # type: ignore[operator]
+        x_BTD, _ = run_blocks(network.blocks.values(), x_BTD, context)  # type: ignore[operator]
         if self.last:
             output: Tensor = network.norm(x_BTD)
             return output

@@ -27,6 +27,7 @@ class Attention(nn.Module):
         super().__init__()
         self.layer, self.causal, self.window = layer, causal, cfg.window(layer)
         self.head_width, self.softcap, self.dropout = cfg.resolved_head_width, cfg.attention_softcap, cfg.dropout
+        self.bend = None if self.softcap is None else _bend(self.softcap)
         self.scale = cfg.attention_scale or 1 / math.sqrt(self.head_width)
         own, shared = cfg.heads * self.head_width, cfg.resolved_kv_heads * self.head_width
         self.query = nn.Linear(cfg.width, own, bias=cfg.bias)
@@ -62,8 +63,8 @@ class Attention(nn.Module):
         """Return what queries (B, H, T, K) find among keys and values, projected back to (B, T, D)."""
         grouped = k.shape[1] != q.shape[1]
         if isinstance(mask, BlockMask):
-            cap = None if self.softcap is None else _softcap(self.softcap)
-            y = _flex()(q, k, v, score_mod=cap, block_mask=mask, scale=self.scale, enable_gqa=grouped)
+            flex = flex_attention if torch.compiler.is_compiling() else _flex()
+            y = flex(q, k, v, score_mod=self.bend, block_mask=mask, scale=self.scale, enable_gqa=grouped)
         else:
             masked = (
                 mask is not None and q.device.type == "cuda"
@@ -121,8 +122,8 @@ def _flex() -> Any:
 
 
 @lru_cache
-def _softcap(cap: float) -> Any:
-    """Return one and the same function for a cap: a new one each time would be compiled again."""
+def _bend(cap: float) -> Any:
+    """Return FlexAttention's soft-cap, one and the same function for a cap: each new one would be compiled anew."""
 
     def bend(score: Tensor, _b: Tensor, _h: Tensor, _q: Tensor, _k: Tensor) -> Tensor:
         return cap * torch.tanh(score / cap)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,10 @@ from models.transformer.context import Context
 from models.transformer.experts import MixtureOfExperts
 from models.transformer.feedforward import FeedForward
 from models.transformer.norms import make_norm
+
+Checkpointing = Literal["none", "selective", "full"]
+"""What a block keeps for the backward pass: everything; what matrix products and attention returned; its input alone.
+The rest is computed again there, and dropout draws the same both times."""
 
 
 class Block(nn.Module):
@@ -29,9 +33,17 @@ class Block(nn.Module):
         self.ffn_norm = make_norm(cfg)
         self.ffn = MixtureOfExperts(cfg) if cfg.has_experts(layer) else FeedForward(cfg, cfg.resolved_ffn_width)
         self.dropout = nn.Dropout(cfg.dropout)
+        self.checkpointing: Checkpointing = "none"
 
     def forward(self, x_BTD: Tensor, context: Context) -> tuple[Tensor, Tensor | None]:
         """Add what the block has to say to the residual stream; returns the auxiliary loss of its experts as well."""
+        if self.checkpointing == "none" or context.cache is not None or not torch.is_grad_enabled():
+            return self._layer(x_BTD, context)
+        options = {"context_fn": _selective} if self.checkpointing == "selective" else {}
+        output: tuple[Tensor, Tensor | None] = checkpoint(self._layer, x_BTD, context, use_reentrant=False, **options)
+        return output
+
+    def _layer(self, x_BTD: Tensor, context: Context) -> tuple[Tensor, Tensor | None]:
         x_BTD = self._add(x_BTD, self.attention(self._read(x_BTD, self.attention_norm), context), self.attention_norm)
         if self.cross is not None:
             assert self.cross_norm is not None
@@ -53,22 +65,11 @@ class Block(nn.Module):
         return norm(x_BTD) if self.post else x_BTD
 
 
-def run_blocks(
-    blocks: Iterable[nn.Module], x_BTD: Tensor, context: Context, *, checkpointing: str = "none"
-) -> tuple[Tensor, Tensor | None]:
-    """Return the hidden states after all of these blocks, and the sum of their auxiliary losses, None without experts.
-
-    With `checkpointing` full, a block keeps nothing but its input for the backward pass, which runs it again; selective
-    keeps what matrix products and attention returned. Dropout draws the same both times.
-    """
+def run_blocks(blocks: Iterable[nn.Module], x_BTD: Tensor, context: Context) -> tuple[Tensor, Tensor | None]:
+    """Return the hidden states after all of these blocks and the sum of their auxiliary losses, if any."""
     total: Tensor | None = None
-    keeps = checkpointing != "none" and context.cache is None and torch.is_grad_enabled()
     for block in blocks:
-        if keeps:
-            options: dict[str, Any] = {"context_fn": _selective} if checkpointing == "selective" else {}
-            x_BTD, auxiliary = checkpoint(block, x_BTD, context, use_reentrant=False, **options)
-        else:
-            x_BTD, auxiliary = block(x_BTD, context)
+        x_BTD, auxiliary = block(x_BTD, context)
         if auxiliary is not None:
             total = auxiliary if total is None else total + auxiliary
     return x_BTD, total

@@ -1,20 +1,16 @@
 """The whole network: embeddings, one stack of blocks or two, and the output head."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from models.config import ModelConfig
 from models.losses import Losses, Measure, measure
-from models.transformer.blocks import Block, run_blocks
+from models.transformer.blocks import Block, Checkpointing, run_blocks
 from models.transformer.context import Cache, make_context
 from models.transformer.feedforward import activate
 from models.transformer.initialisation import initialise
 from models.transformer.norms import make_norm
 from models.transformer.positions import RelativeBias, places
-
-Checkpointing = Literal["none", "selective", "full"]
 
 
 class Stack(nn.Module):
@@ -28,12 +24,10 @@ class Stack(nn.Module):
         self.relative = RelativeBias(cfg, causal=False) if cfg.positions == "relative" else None
         self.dropout = nn.Dropout(cfg.dropout)
 
-    def forward(
-        self, x_BSD: Tensor, documents_BS: Tensor | None, checkpointing: Checkpointing
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x_BSD: Tensor, documents_BS: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return the normed last hidden states and the auxiliary loss of its experts."""
         context = make_context(self.cfg, x_BSD, causal=False, documents_BT=documents_BS, relative=self.relative)
-        x_BSD, auxiliary = run_blocks(self.blocks, x_BSD, context, checkpointing=checkpointing)
+        x_BSD, auxiliary = run_blocks(self.blocks, x_BSD, context)
         return self.dropout(self.norm(x_BSD)), auxiliary
 
 
@@ -62,7 +56,6 @@ class Transformer(nn.Module):
         if cfg.tied_embeddings:
             self.lm_head.weight = self.embed.weight
         self.losses = Losses(scored_only=cfg.family == "encoder")
-        self.checkpointing: Checkpointing = "none"
         self._measure: Measure = measure
 
     def prepare(
@@ -79,11 +72,11 @@ class Transformer(nn.Module):
         `compiled` compiles each block, and the losses, with torch.compile; parameters keep their names.
         """
         self.losses = Losses(label_smoothing, z_loss, loss_chunk, scored_only=self.losses.scored_only)
-        self.checkpointing = checkpointing
+        for block in (module for module in self.modules() if isinstance(module, Block)):
+            block.checkpointing = checkpointing
+            if compiled:
+                block.compile()
         if compiled:
-            for module in self.modules():
-                if isinstance(module, Block):
-                    module.compile()
             self._measure = torch.compile(measure)
 
     # --- the parts, in the order in which a batch goes through them
@@ -151,7 +144,7 @@ class Transformer(nn.Module):
         elif self.encoder is not None:
             assert source_BS is not None, "an encoder-decoder needs a source to read"
             read_BSD = self.embedded(source_BS, documents_BT=source_documents_BS)
-            memory_BSD, total = self.encoder(read_BSD, source_documents_BS, self.checkpointing)
+            memory_BSD, total = self.encoder(read_BSD, source_documents_BS)
             if cache is not None:
                 cache.memory_BSD, cache.source_documents_BS = memory_BSD, source_documents_BS
         start = cache.length if cache is not None else 0
@@ -166,7 +159,7 @@ class Transformer(nn.Module):
             memory_BSD=memory_BSD,
             source_documents_BS=source_documents_BS,
         )
-        x_BTD, auxiliary = run_blocks(self.blocks, x_BTD, context, checkpointing=self.checkpointing)
+        x_BTD, auxiliary = run_blocks(self.blocks, x_BTD, context)
         if cache is not None:
             cache.length += inputs_BT.shape[1]
         if total is not None and auxiliary is not None:
