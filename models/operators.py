@@ -1,6 +1,7 @@
 """DeepSpeed's compiled operators: the one for CPUs, and that for offload to a disk, built once and kept.
 
-    python -m models.operators         build it now (30 to 50 s, at install), so that no training run has to
+    python -m models.operators         build the first now (30 to 50 s, at install), so that no training run has to
+    python -m models.operators disk    build the second (a minute), which only offload to nvme needs; wants libaio
 
 DeepSpeed compiles its shared-memory operator whenever a process group is set up, even for one rank, and needs ninja
 and a C++ compiler on PATH.  What is compiled fits this processor only and must not be shared between machines.
@@ -12,7 +13,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from infra.errors import UserError
@@ -84,13 +85,16 @@ def _exclusive(name: str) -> Iterator[None]:
         yield
 
 
-def main() -> None:
-    """Build it and say how long that took."""
+def main(argv: Sequence[str]) -> None:
+    """Build an operator and say how long that took."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     started = time.monotonic()
-    prepare_operators()
+    if argv == ["disk"]:
+        prepare_disk_offload()
+    else:
+        prepare_operators()
     log.info("DeepSpeed's operator is ready (%.0f s)", time.monotonic() - started)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
