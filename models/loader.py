@@ -9,18 +9,24 @@ from models.job import Job, Split
 from models.objectives import build_objective, read_vocabulary
 from models.order import TrainingOrder
 from models.prefetch import Prefetcher, Ready
-from models.shards import Shards, shards_to_keep
+from models.shards import RemoteTokens, Shards, Wanted, shards_to_keep
 
 _REMOTE_STEPS = 8
 _REMOTE_THREADS = 4
 """Steps that are fetched at once where shards lie on remote storage: a request takes tens of milliseconds."""
 
 
-def open_stream(split: Split, dtype: str, shards: Shards) -> TokenStream:
-    """Return the tokens of a split as one stream."""
+def open_stream(job: Job, split: Split, shards: Shards, *, window: int | None = None) -> TokenStream:
+    """Return the tokens of a split as one stream; where documents end, only if somebody asks for it."""
+    asked = job.training.document_mask or window is not None
     return TokenStream(
-        split.shards, dtype, ends=split.ends, pieces=split.pieces, window=split.window, remote=shards
-    )  # fmt: skip
+        split.shards,
+        job.dtype,
+        ends=split.ends if asked else (),
+        pieces=split.pieces if window is not None else (),
+        window=window,
+        remote=shards,
+    )
 
 
 class Loader:
@@ -32,7 +38,8 @@ class Loader:
     def __init__(self, job: Job, *, micro_batch: int, rank: int, ranks: int, device: torch.device) -> None:
         training, train = job.training, job.train
         self.shards = Shards(Path(job.cache), job.cache_bytes)
-        self._stream = open_stream(train, job.dtype, self.shards)
+        self._stream = open_stream(job, train, self.shards, window=train.window)
+        self.validation = open_stream(job, job.validation, self.shards)
         self._steps = training.steps
         self.order = TrainingOrder(
             tokens=len(self._stream),
@@ -76,7 +83,10 @@ class Loader:
         """
         if not self._begun:
             self._begun = True
-            self.shards.keep(shards_to_keep(self._stream.shards, self.order, step=step, steps=self._steps))
+            always = [Wanted(tokens, step, self._steps + 1) for tokens, _, _ in self.validation.shards
+                      if isinstance(tokens, RemoteTokens)]  # fmt: skip
+            wanted = shards_to_keep(self._stream.shards, self.order, step=step, steps=self._steps)
+            self.shards.keep(always + wanted)
         self.shards.advance(step)
         return self._prefetcher.take(step)
 

@@ -13,7 +13,6 @@ from models.data import Batch, TokenStream, tensors, validation_batches, validat
 from models.engine import Engine, sum_over_replicas
 from models.job import Job
 from models.objectives import build_objective, read_vocabulary
-from models.shards import Shards
 
 MASK_SEED: Final = 0
 """Seed of what is hidden, or taken out, in validation: the same for all models of a vocabulary."""
@@ -23,10 +22,10 @@ class Validation:
     """The validation split, and this rank's share of the work of predicting it."""
 
     def __init__(
-        self, job: Job, shards: Shards, *, micro_batch: int, rank: int, ranks: int, device: torch.device
+        self, job: Job, stream: TokenStream, *, micro_batch: int, rank: int, ranks: int, device: torch.device
     ) -> None:
         self._job, self._micro, self._rank, self._ranks, self._device = job, micro_batch, rank, ranks, device
-        self._stream = TokenStream(job.validation.shards, job.dtype, ends=job.validation.ends, remote=shards)
+        self._stream = stream
         training = job.training
         self._causal = isinstance(training.objective, CausalConfig)
         self._objective = build_objective(
