@@ -14,6 +14,7 @@ from torch import Tensor
 from infra.errors import UserError
 from models.generation import LanguageModel
 from models.objectives import Vocabulary
+from models.transformer import Cache
 
 MOST_TOKENS = 64
 """Tokens written for the spans of a text at most, beside what the sentinels themselves take."""
@@ -77,13 +78,13 @@ def _spans(model: LanguageModel, vocabulary: Vocabulary, tokens: list[int], neve
     wanted = [token for token in tokens if token in set(vocabulary.sentinels.tolist())]
     source_BS = torch.tensor([[*tokens, vocabulary.end][-model.sequence_length :]])
     spans: dict[int, list[int]] = {}
-    written = [vocabulary.end]
+    cache, token = Cache(), vocabulary.end
     for _ in range(min(MOST_TOKENS + len(wanted), model.sequence_length - 1)):
         # What may come next: text, the sentinel that is next in order, and the end once there is none.
         following = wanted[len(spans)] if len(spans) < len(wanted) else vocabulary.end
         barred_V = never_V.clone() if spans else torch.ones_like(never_V)
         barred_V[following] = False
-        logits_V = model.network.logits(torch.tensor([written]), source_BS=source_BS)[0, -1]
+        logits_V = model.network.logits(torch.tensor([[token]]), cache, source_BS=source_BS)[0, -1]
         token = int(logits_V.masked_fill(barred_V, -torch.inf).argmax())
         if token == vocabulary.end:
             break
@@ -91,5 +92,4 @@ def _spans(model: LanguageModel, vocabulary: Vocabulary, tokens: list[int], neve
             spans[token] = []
         else:
             spans[next(reversed(spans))].append(token)
-        written.append(token)
     return {token: spans.get(token, []) for token in wanted}

@@ -39,7 +39,7 @@ class Block(nn.Module):
         """Add what the block has to say to the residual stream; returns the auxiliary loss of its experts as well."""
         if self.checkpointing == "none" or context.cache is not None or not torch.is_grad_enabled():
             return self._layer(x_BTD, context)
-        options = {"context_fn": _selective} if self.checkpointing == "selective" else {}
+        options: dict[str, Any] = {"context_fn": _selective} if self.checkpointing == "selective" else {}
         output: tuple[Tensor, Tensor | None] = checkpoint(self._layer, x_BTD, context, use_reentrant=False, **options)
         return output
 
