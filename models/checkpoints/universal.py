@@ -43,6 +43,8 @@ def why_not_convertible(about: Mapping[str, Any], run: Mapping[str, Any]) -> str
         return "what is offloaded to nvme is not in DeepSpeed's universal checkpoints"
     if not about["zero_stage"] or not run["zero_stage"]:
         return "DeepSpeed's universal checkpoints are made from ZeRO stages 1 to 3 alone, not from or for stage 0"
+    if (about["zero_stage"] == 3) != (run["zero_stage"] == 3):
+        return "DeepSpeed's universal checkpoints of stage 3 and of stages 1 and 2 are not laid out alike"
     if about["optimizer"] not in ADAM_LIKE:
         return (
             f"DeepSpeed's universal checkpoints hold the state of Adam-like optimisers ({', '.join(ADAM_LIKE)}), "

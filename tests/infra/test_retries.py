@@ -5,7 +5,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, NoCredentialsError
 
-from infra.errors import DataError, LeaseLostError, StepTimeoutError, StorageError, UserError, WorkerDiedError
+from infra.errors import (
+    DataError,
+    LeaseLostError,
+    PreemptedError,
+    StepTimeoutError,
+    StorageError,
+    UserError,
+    WorkerDiedError,
+)
 from infra.retries import retry_after, transient
 
 
@@ -31,6 +39,7 @@ def _client_error(status: int, code: str) -> ClientError:
         (NoCredentialsError(), False),
         (StorageError("x"), True),
         (LeaseLostError("x"), True),
+        (PreemptedError("x"), True),
         (WorkerDiedError("x"), True),
         (StepTimeoutError("x"), False),
         (UserError("x"), False),
