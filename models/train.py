@@ -41,6 +41,7 @@ class Trainer:
         from models.loader import Loader
         from models.telemetry import Logs, Meter
         from models.telemetry.samples import make_sampler
+        from models.transformer import attention_backend
         from models.validation import Validation
         from models.watch import Preemption, StackDump
 
@@ -56,6 +57,9 @@ class Trainer:
         self.device = initialise_processes(job.threads)
         self.precision, self.precision_reason = resolve_precision(training.precision)
         self.say("training in %s because %s", self.precision, self.precision_reason)
+        apart = training.document_mask or training.objective.kind != "causal"
+        attention = attention_backend(training.model, self.device.type, documents=apart)
+        self.say("attention through %s because %s", *attention)
         self.micro, _ = execution.plan(training.batch)
         replica, replicas = execution.replica(self.rank), execution.replicas
         self.loader = Loader(job, micro_batch=self.micro, rank=replica, ranks=replicas, device=self.device)
