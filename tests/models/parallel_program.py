@@ -1,0 +1,177 @@
+"""What each of two ranks runs for tests/models/test_parallel.py: tiny models under each configuration in turn.
+
+    python -m tests.models.parallel_program FOLDER          reads FOLDER/cases.json, writes FOLDER/results.json
+
+The reference is a loop of plain PyTorch on rank 0, without DeepSpeed or any engine of ours.
+"""
+
+import functools
+import gc
+import hashlib
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.config import ExecutionConfig, TrainingConfig
+from models.engine import Engine, build_engine, initialise_processes, sum_over_replicas
+from models.optimizers import build_optimizer
+from models.transformer import Transformer
+
+VOCABULARY, LENGTH, BATCH, STEPS = 29, 16, 8, 7
+SMALL, POISONED, SAVED, REFUSED = 1, 2, 3, 4
+"""Steps up to this one have half as many sequences of half the length; one has a loss that is not finite on one rank,
+one is begun after a checkpoint was made, and one is refused by the loop."""
+
+
+def sequences(step: int, *, documents: bool) -> list[Tensor]:
+    """Return inputs, targets and, if asked, documents of a step: (rows, positions), counting by ones or twos."""
+    chooser = np.random.default_rng(step)
+    start, stride = chooser.integers(VOCABULARY, size=(BATCH, 1)), chooser.integers(1, 3, size=(BATCH, 1))
+    counted = (start + stride * np.arange(LENGTH + 1)) % VOCABULARY
+    wrong = chooser.random(counted.shape) < 0.1
+    tokens = np.where(wrong, chooser.integers(VOCABULARY, size=counted.shape), counted)
+    of = np.broadcast_to(np.arange(LENGTH) >= LENGTH // 3, (BATCH, LENGTH)).astype(np.int64)
+    rows, length = (BATCH // 2, LENGTH // 2) if step <= SMALL else (BATCH, LENGTH)
+    arrays = [tokens[:, :-1], tokens[:, 1:], *([of] if documents else [])]
+    return [torch.from_numpy(each[:rows, :length].copy()) for each in arrays]
+
+
+@functools.lru_cache
+def reference(training_json: str, documents: bool) -> dict[str, Any]:
+    """Train the model of a configuration in a loop without any engine."""
+    training = TrainingConfig.model_validate_json(training_json)
+    torch.manual_seed(training.seed)
+    model = Transformer(training.model, VOCABULARY)
+    optimizer = build_optimizer(training.optimizer, model)
+    losses, norms = [], []
+    for step in range(STEPS):
+        loss = model(*sequences(step, documents=documents), reduction="mean")
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), training.gradient_clipping)
+        if step not in (POISONED, REFUSED):
+            optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        norms.append(norm.item())
+    with torch.no_grad():
+        inputs, targets, *of = sequences(STEPS, documents=documents)
+        validation = model(inputs, targets, *of, reduction="sum").item()
+        logits = model.logits(inputs[:2])[torch.arange(2), torch.tensor([3, LENGTH - 1])]
+    weights = {name: p.detach() for name, p in sorted(model.named_parameters())}
+    return {
+        "losses": losses,
+        "norms": norms,
+        "validation": validation,
+        "logits": logits.tolist(),
+        "parameters": sum(w.numel() for w in weights.values()),
+        "weights": weights,
+    }
+
+
+def poisoned(_module: Any, _inputs: Any, output: Any) -> Any:
+    """Make what a network returned not finite."""
+    return output * math.nan if isinstance(output, Tensor) else tuple(poisoned(None, None, each) for each in output)
+
+
+def share(engine: Engine, step: int, *, documents: bool) -> list[list[Tensor]]:
+    """Return this rank's micro-batches of a step."""
+    whole = sequences(step, documents=documents)
+    rows = len(whole[0]) // engine.execution.replicas
+    micro = min(engine.execution.plan(BATCH)[0], rows)
+    first = engine.execution.replica(torch.distributed.get_rank()) * rows
+    return [[each[at : at + micro] for each in whole] for at in range(first, first + rows, micro)]
+
+
+def train(engine: Engine, *, first: int = 0, save: Path | None = None, documents: bool) -> dict[str, Any]:
+    """Train from step `first` on and return loss and norm of each step, and what the model is in the end."""
+    losses: list[float | None] = []
+    norms: list[float | None] = []
+    told: list[tuple[float, float]] = []
+    for step in range(first, STEPS):
+        if step == SAVED and save is not None:
+            engine.save(save)
+
+        def decide(loss: float, norm: float, step: int = step) -> bool:
+            told.append((loss, norm))
+            return step != REFUSED
+
+        batches = share(engine, step, documents=documents)
+        # Counted targets weigh the same as a mean over all, where all micro-batches have as many.
+        scored = sequences(step, documents=False)[1].numel() if step % 2 else None
+        poison = []
+        if step == POISONED and torch.distributed.get_rank() == 1:
+            poison = [engine.model.register_forward_hook(poisoned)]
+        loss, norm = engine.step(batches, 1.0, scored, decide)
+        for hook in poison:
+            hook.remove()
+        losses.append(loss if math.isfinite(loss) else None)
+        norms.append(norm)
+    batches = share(engine, STEPS, documents=documents)
+    nats = sum_over_replicas([sum(engine.summed_loss(b) for b in batches)], engine.execution, engine.device)[0]
+    logits = engine.logits_at(sequences(STEPS, documents=False)[0][:2], torch.tensor([3, LENGTH - 1]))
+    return {
+        "losses": losses,
+        "norms": norms,
+        "told": told,
+        "validation": nats,
+        "logits": logits.tolist(),
+        "bad": engine.bad_steps,
+        "parameters": engine.parameters,
+        "weights": engine.full_weights(),
+    }
+
+
+def run(case: dict[str, Any], folder: Path, device: torch.device) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Train a case whole, then again from its checkpoint in a new engine; return what both gave."""
+    training, execution = TrainingConfig.model_validate(case["training"]), ExecutionConfig(**case["execution"])
+    results = []
+    for first in (0, SAVED):
+        engine = build_engine(training, execution, vocab_size=VOCABULARY, precision=training.precision, device=device)
+        if first:
+            engine.load(folder)
+        results.append(train(engine, first=first, save=None if first else folder, documents=case["documents"]))
+        del engine
+        gc.collect()
+    return results[0], results[1]
+
+
+def digest(weights: dict[str, Tensor]) -> str:
+    """Return a hash of the bits of all weights."""
+    return hashlib.sha256(b"".join(w.numpy().tobytes() for _, w in sorted(weights.items()))).hexdigest()
+
+
+def main(folder: Path) -> None:
+    """Run every case and write what each gave, beside the reference of its model."""
+    device = initialise_processes(1)
+    results = {}
+    for name, case in json.loads((folder / "cases.json").read_text()).items():
+        sys.stdout.write(f"case {name}\n")
+        whole, again = run(case, folder / name, device)
+        if torch.distributed.get_rank() == 0:
+            same = {**case["training"], "precision": "fp32"}
+            expected = dict(reference(json.dumps(same), case["documents"]))
+            should, weights, rest = expected.pop("weights"), whole.pop("weights"), again.pop("weights")
+            far = torch.cat([(w - should[n]).abs().flatten() for n, w in weights.items() if n in should])
+            expected["names"], whole["names"] = sorted(should), sorted(weights)
+            results[name] = {
+                "whole": {**whole, "far": [far.max().item(), far.mean().item()], "digest": digest(weights)},
+                "again": {**again, "digest": digest(rest)},
+                "expected": expected,
+            }
+    if torch.distributed.get_rank() == 0:
+        (folder / "results.json").write_text(json.dumps(results))
+    torch.distributed.barrier()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # what is left of a process group now and then aborts an orderly exit
