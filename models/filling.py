@@ -33,7 +33,7 @@ def marks(model: LanguageModel, vocabulary: Vocabulary) -> dict[str, int]:
     ids = vocabulary.sentinels.tolist()
     if model.network.cfg.family == "encoder":
         ids = [] if vocabulary.mask is None else [vocabulary.mask]
-    return {model.tokenizer.id_to_token(number): number for number in ids}
+    return {str(model.tokenizer.id_to_token(number)): number for number in ids}
 
 
 def fill(model: LanguageModel, vocabulary: Vocabulary, prompt: str) -> Filled:

@@ -62,7 +62,7 @@ def read_vocabulary(tokenizer_json: Path, special_tokens_map: Path, *, size: int
     for token in spec["added_tokens"]:
         if token["special"]:
             special[token["id"]] = begins[token["id"]] = closes[token["id"]] = True
-    sentinels = []
+    sentinels: list[int] = []
     while (name := SENTINEL.format(len(sentinels))) in added:
         sentinels.append(added[name])
     mask = named.get("mask_token")

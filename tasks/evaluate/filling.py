@@ -120,8 +120,9 @@ class FillingModel:
         import torch
 
         with torch.inference_mode():
-            inputs, targets, documents, source, source_documents = (
-                None if each is None else torch.from_numpy(each) for each in batch
+            inputs, targets = torch.from_numpy(batch.inputs), torch.from_numpy(batch.targets)
+            documents, source, source_documents = (
+                None if each is None else torch.from_numpy(each) for each in batch[2:]
             )
             logits = self.model.network.logits(inputs, None, documents, source, source_documents)
             costs = torch.nn.functional.cross_entropy(
@@ -165,12 +166,11 @@ class FillingModel:
 
         self._row = number
         batch = self._asked([tokens])
-        asked = np.where((batch.targets[0] >= 0) & ~self.vocabulary.special[batch.targets[0]], True, False)
         if batch.source is None:
-            shown = np.where(asked, self.vocabulary.mask, batch.inputs[0])[: len(tokens)]
+            shown = np.where(batch.targets[0] >= 0, np.int64(self.vocabulary.mask or 0), batch.inputs[0])[: len(tokens)]
         else:
             assert batch.source_documents is not None
-            shown = batch.source[0][batch.source_documents[0] >= 0]
+            shown = batch.source[0][batch.source_documents[0] >= 0][:-1]  # without its end
         decode = self.model.tokenizer.decode
         return {
             "prompt": decode(shown.tolist(), skip_special_tokens=False),

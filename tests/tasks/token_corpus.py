@@ -37,11 +37,14 @@ class Corpus:
     held_out: str
 
 
-def make_corpus(folder: Path, *, characters: int = 60_000) -> Corpus:
-    """Write a text of random words below `folder`, one tenth of it held out."""
+def make_corpus(folder: Path, *, characters: int = 60_000, sentinels: int = 0) -> Corpus:
+    """Write a text of random words below `folder`, one tenth of it held out.
+
+    With `sentinels` the vocabulary has so many of them, and a mask token.
+    """
     chooser = random.Random(7)
     text = " ".join(chooser.choices(_WORDS, k=characters // 4))[:characters]
-    tokenizer = _tokenizer(folder / "tokenizer", text)
+    tokenizer = _tokenizer(folder / "tokenizer", text, sentinels)
     ids = np.array(tokenizer.encode(text).ids, dtype="<u2")
     cut = len(ids) * 9 // 10
     artifact = Artifact.of(folder / "tokenizer")
@@ -61,14 +64,15 @@ def make_corpus(folder: Path, *, characters: int = 60_000) -> Corpus:
     return Corpus(Artifact.of(folder / "tokens"), artifact, text[cut:])
 
 
-def _tokenizer(folder: Path, text: str) -> Tokenizer:
+def _tokenizer(folder: Path, text: str, sentinels: int) -> Tokenizer:
     vocabulary = {"<|endoftext|>": 0, **{c: i + 1 for i, c in enumerate(sorted(set(text)))}}
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
-    tokenizer.add_special_tokens(["<|endoftext|>"])
+    further = ["[MASK]", *(f"<extra_id_{number}>" for number in range(sentinels))] if sentinels else []
+    tokenizer.add_special_tokens(["<|endoftext|>", *further])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
     folder.mkdir(parents=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        (folder / name).write_text("{}")
+    (folder / "tokenizer_config.json").write_text("{}")
+    (folder / "special_tokens_map.json").write_text(json.dumps({"mask_token": "[MASK]"} if sentinels else {}))
     return tokenizer
