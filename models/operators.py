@@ -78,7 +78,7 @@ def _exclusive(name: str) -> Iterator[None]:
         yield
         return
     Path(folder).mkdir(parents=True, exist_ok=True)
-    with (Path(folder) / "millrace.lock").open("w") as lock:  # released by the kernel, however the holder ends
+    with (Path(folder) / f"millrace-{name}.lock").open("w") as lock:  # released by the kernel, however the holder ends
         fcntl.flock(lock, fcntl.LOCK_EX)
         # A killed build leaves torch's own lock file behind, and every later build would wait for it for ever.
         (Path(folder) / name / "lock").unlink(missing_ok=True)

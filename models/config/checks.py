@@ -58,17 +58,10 @@ def _compile_problems(execution: ExecutionConfig) -> list[str]:
 
 def _warmup_problems(training: TrainingConfig, execution: ExecutionConfig) -> list[str]:
     """Return why the batches on the way to the whole one cannot be divided."""
-    growth, replicas, stages = training.growth, execution.replicas, execution.pipeline_stages
-    problems = [
+    replicas = execution.replicas
+    return [
         f"batch_warmup comes to a batch of {size} sequences, which do not divide among {replicas} replicas: set "
         f"batch_warmup.start and multiple_of to multiples of {replicas}"
-        for size in growth.batches
+        for size in training.growth.batches
         if size % replicas
     ][:1]
-    growing = [name for name in ("batch_warmup", "length_warmup") if getattr(training, name) is not None]
-    if growing and stages > 1:
-        problems.append(
-            f"{' and '.join(growing)} and execution.pipeline_stages={stages} do not go together: a pipeline hands on "
-            "micro-batches of one shape"
-        )
-    return problems

@@ -13,7 +13,6 @@ from models.config import (
 )
 from models.schedule import learning_rate_fraction
 
-
 T5 = {"model": {"family": "encoder_decoder"}, "objective": {"kind": "denoising"}}
 
 
