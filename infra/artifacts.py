@@ -35,7 +35,7 @@ from infra.manifests import FORMAT, Counters, File, Identity, Manifest, content_
 from infra.provenance import git_revision, package_versions
 from infra.retries import patiently
 from infra.settings import settings
-from infra.storage import Storage
+from infra.storage import KEPT, Storage
 
 log = logging.getLogger(__name__)
 
@@ -384,8 +384,12 @@ class ArtifactStore:
         return published
 
     def _clear_partial(self, step: str, digest: str) -> None:
+        unfinished = self.storage.sub(self._at(step, digest, "partial"))
         try:
-            self.storage.delete(self._at(step, digest, "partial"), recursive=True)
+            names = unfinished.names("")
+            for name in names if KEPT in names else ("",):
+                if name != KEPT:
+                    unfinished.delete(name, recursive=True)
         except Exception as exc:  # the artifact stands; what is left costs room and nothing else
             log.warning("%s %s: what it left of unfinished work could not be removed: %s", step, digest[:12], exc)
 

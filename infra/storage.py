@@ -20,6 +20,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from infra.errors import StorageError, UserError
 
+KEPT = "kept"
+"""The folder of an attempt's partial storage that stays when the artifact is published."""
 _LOCAL = ("file", "local")
 _CONDITIONAL_PUT = ("s3", "s3a", "gs", "gcs")
 _memory_lock = threading.Lock()

@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import DataError, StorageError, UserError
-from infra.storage import Storage
+from infra.storage import KEPT, Storage
 
 log = logging.getLogger(__name__)
 
 MARKER = "complete.json"
 FORMAT = 2
-FOLDER, KEPT = "checkpoints", "kept"
+FOLDER = "checkpoints"
 _NEWEST = "newest.json"
 _RETRY_SECONDS = (1.0, 4.0, 15.0)
 _PARTS_SECONDS = 1800.0

@@ -103,12 +103,13 @@ def test_a_failed_attempt_leaves_nothing_published_and_the_next_one_goes_on_from
         assert isinstance(claim, Claim)
         assert (claim.attempt.scratch / "state").read_text() == "7 of 9"
         assert claim.attempt.partial.read_bytes("checkpoint") == b"step 7"
+        claim.attempt.partial.write_bytes("kept/step-7", b"for ever")
         claim.attempt.path("documents/whole").write_text("whole")
         made = store.publish(claim, Counters(), Work())
         scratch = claim.attempt.scratch
     assert [f.path for f in made.files()] == ["documents/whole"]
     assert not scratch.exists()
-    assert store.storage.find(f"artifacts/extract/{made.digest}/partial") == []
+    assert store.storage.find(f"artifacts/extract/{made.digest}/partial") == ["kept/step-7"]
 
 
 def test_two_builders_at_once_publish_once(tmp_path: Path) -> None:
