@@ -61,6 +61,7 @@ class Attention(nn.Module):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, *, causal: bool) -> Tensor:
         """Return what queries (B, H, T, K) find among keys and values, projected back to (B, T, D)."""
+        q, k = q.to(v.dtype), k.to(v.dtype)  # under autocast some norms answer in fp32
         grouped = k.shape[1] != q.shape[1]
         if isinstance(mask, BlockMask):
             flex = flex_attention if torch.compiler.is_compiling() else _flex()
