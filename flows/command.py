@@ -13,7 +13,7 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
-from flows.commands import artifacts, explain, export, machine, models, rows, runs, whatif
+from flows.commands import artifacts, explain, export, machine, models, rows, runs, shapes, whatif
 from infra.embedded import leave_within
 from infra.errors import MillraceError, UserError
 from infra.preemption import SIGNALS
@@ -43,6 +43,9 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "lineage": artifacts.lineage,
     "verify": artifacts.verify,
     "export": export.export,
+    "presets": shapes.presets,
+    "dial": shapes.dial,
+    "import": models.import_model,
     "generate": models.generate,
     "doctor": machine.doctor,
     "up": machine.up,

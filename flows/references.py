@@ -1,12 +1,16 @@
 """Artifacts that a recipe names: of another run, by its name, or by their digest."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from infra.artifacts import Artifact, ArtifactStore
 from infra.errors import UserError
 from infra.retries import patiently
 from infra.settings import settings
 from infra.steps import Pending, gather
+
+MODELS: Final = ("pretrain", "import")
+"""Steps that make models."""
 
 
 def referenced(text: str, step: str, field: str) -> Artifact:
@@ -36,6 +40,20 @@ def _found(store: ArtifactStore, text: str, step: str) -> Artifact:
         if (artifact := store.tagged(name, each).get(step)) is not None:
             return artifact
     raise UserError(f"no run of {text} has made {step}")
+
+
+def initial_weights(text: str | None) -> dict[str, Artifact]:
+    """Return the input `initial` of `pretrain`: the trained or imported model that `text` means; nothing for None."""
+    if text is None:
+        return {}
+    missing: UserError | None = None
+    for step in MODELS:
+        try:
+            return {"initial": referenced(text, step, "pretrain.initial_weights")}
+        except UserError as exc:
+            missing = missing or exc
+    assert missing is not None
+    raise missing
 
 
 def earlier_batches(against: Sequence[str], kept: Artifact) -> dict[str, Artifact]:

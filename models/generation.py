@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from tokenizers import Tokenizer, models
 from torch import Tensor
 
 from infra.errors import UserError
 from models.config import ModelConfig
 from models.transformer import Cache, Transformer
+from models.weights import load_weights
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,7 @@ def load_model(directory: Path) -> LanguageModel:
             raise UserError(f"{directory}: not a model, {name} is missing")
     config = json.loads((directory / "config.json").read_bytes())
     network = Transformer(ModelConfig.model_validate(config["model"]), config["vocab_size"])
-    weights = load_file(directory / "model.safetensors")
-    if network.cfg.tied_embeddings:
-        weights["lm_head.weight"] = weights["embed.weight"]
-    network.load_state_dict(weights)
+    load_weights(network, directory / "model.safetensors")
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     tokenizer.encode_special_tokens = True  # a text that spells a special token is still text
     return LanguageModel(network.eval(), tokenizer, config["eod"])
@@ -81,8 +78,11 @@ def generate(
     """Return how the model goes on from `prompt`, up to the end of the document; the same seed gives the same text.
 
     `temperature` 0 takes the likeliest token. `top_k` keeps the k likeliest tokens, `top_p` the fewest whose
-    probabilities reach p. Raises UserError that names characters of the prompt that the vocabulary has no token for.
+    probabilities reach p. Raises UserError for a model that does not go on from texts, and one that names characters
+    of the prompt that the vocabulary has no token for.
     """
+    if (family := model.network.cfg.family) != "decoder":
+        raise UserError(f"the model is of family {family}; only a decoder goes on from a text")
     generator = torch.Generator().manual_seed(seed)
     tokens = [model.end_of_document, *model.encode(prompt)]
     new: list[int] = []

@@ -59,6 +59,8 @@ class Job(BaseModel):
     """Local folder for shards of remote storage, which the ranks of a machine share."""
     cache_bytes: int | None = None
     """Most bytes of them; a share of what the disk has left by default."""
+    initial_weights: Path | None = None
+    """model.safetensors that training starts from; drawn by the seed by default."""
     config_digest: str
     """Identity of the run: a checkpoint of another one is refused."""
     tokenizer_digest: str

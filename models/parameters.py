@@ -1,6 +1,7 @@
 """How many parameters a shape has, and what training on a token costs: from the numbers alone, no network is built."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from models.config import ModelConfig
 
@@ -42,6 +43,19 @@ def count_parameters(cfg: ModelConfig, vocab_size: int) -> Parameters:
     if cfg.head_transform:
         head += cfg.width * cfg.width + cfg.width + _norm(cfg) + vocab_size
     return Parameters(embedding, blocks, head, _idle(cfg))
+
+
+def weights_of(cfg: ModelConfig) -> dict[str, Any]:
+    """Return what of a shape its weights were trained for: two models of which it is the same can share them."""
+    free = {"dropout", "initialisation", "sequence_length", "ffn_multiple", "rope_scaling"}
+    found = cfg.model_dump(exclude=free)
+    for name in ("kv_heads", "head_width", "ffn_width"):
+        found[name] = getattr(cfg, f"resolved_{name}")
+    found["decoder_layers"] = cfg.resolved_decoder_layers if cfg.family == "encoder_decoder" else None
+    found["max_positions"] = cfg.resolved_max_positions if cfg.positions == "learned" else None
+    if cfg.moe is not None:
+        found["moe"] |= {"balance_weight": None, "router_z_weight": None, "expert_width": cfg.resolved_expert_width}
+    return found
 
 
 def multiplied(cfg: ModelConfig, vocab_size: int) -> int:

@@ -69,7 +69,12 @@ class Trainer:
             job, self.loader.validation, micro_batch=self.micro, rank=replica, ranks=replicas, device=self.device
         )
         self.engine = build_engine(
-            training, execution, vocab_size=job.vocab_size, precision=self.precision, device=self.device
+            training,
+            execution,
+            vocab_size=job.vocab_size,
+            precision=self.precision,
+            device=self.device,
+            initial_weights=job.initial_weights,
         )
         average = Average(training.ema, self.engine.model) if training.ema else None
         self.state = State(Guard(training.guard), average)

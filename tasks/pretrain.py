@@ -31,8 +31,8 @@ from infra.steps import Execution, StepConfig, step
 from infra.storage import Storage
 from models.cache import StoredFile
 from models.checkpoints import Checkpoints, Retention, nothing_to_resume
-from models.config import ExecutionConfig, TrainingConfig, check_execution
-from models.dial import DialConfig, expand_dial
+from models.config import ExecutionConfig, ModelConfig, TrainingConfig, check_execution
+from models.dial import DialConfig, expand_dial, reasons
 from models.job import (
     PROGRESS,
     Failure,
@@ -48,6 +48,7 @@ from models.machine_memory import machine_memory
 from models.memory import fitting
 from models.objectives import read_vocabulary, require_tokens
 from models.order import Stage, TrainingOrder
+from models.parameters import weights_of
 from models.presets import expand_training
 from models.telemetry import require_trackers
 from models.watch import read_stacks
@@ -78,6 +79,11 @@ class PretrainConfig(TrainingConfig, StepConfig):
     """A depth or a compute budget from which shape, batch, rates and horizon are derived; every other key replaces one
     of them. The log of the run says why each is what it is."""
 
+    initial_weights: Annotated[str | None, Execution] = None
+    """A model whose weights this one starts from (continued pretraining): the name of a recipe, of what `millrace
+    import` has read, or a digest. Shape and tokenizer must be the same. What it holds enters the identity, not what it
+    is called."""
+
     @model_validator(mode="before")
     @classmethod
     def _expand(cls, value: Any) -> Any:
@@ -92,13 +98,18 @@ class PretrainConfig(TrainingConfig, StepConfig):
 
 
 @step("pretrain", version=VERSION, timeout_seconds=None, preemptible=True)
-def pretrain(cfg: PretrainConfig, tokens: Artifact, tokenizer: Artifact, out: Attempt) -> Counters:
-    """Train on train/ of the tokens, validate on validation/.
+def pretrain(
+    cfg: PretrainConfig, tokens: Artifact, tokenizer: Artifact, out: Attempt, initial: Artifact | None = None
+) -> Counters:
+    """Train on train/ of the tokens, validate on validation/; start from the weights of `initial` where it is given.
 
     Raises UserError, DataError, WorkerDiedError, StepTimeoutError where it makes no progress, and PreemptedError where
     it was told to stop and has saved what it had.
     """
-    job = make_job(cfg, tokens, tokenizer, out)
+    job = make_job(cfg, tokens, tokenizer, out, initial)
+    if cfg.dial is not None:
+        why = "".join(f"{reason}\n" for reason in reasons(cfg.dial, cfg.model_dump()))
+        out.path("logs/dial.txt").write_text(why, encoding="utf-8")
     report = _Lines(out.path("logs/ranks.log"), out.progress)
     try:
         result = _train(job, report)
@@ -117,7 +128,9 @@ def pretrain(cfg: PretrainConfig, tokens: Artifact, tokenizer: Artifact, out: At
     )
 
 
-def make_job(cfg: PretrainConfig, tokens: Artifact, tokenizer: Artifact, out: Attempt) -> Job:
+def make_job(
+    cfg: PretrainConfig, tokens: Artifact, tokenizer: Artifact, out: Attempt, initial: Artifact | None = None
+) -> Job:
     """Fetch the inputs and return what the ranks are told; raises UserError if the inputs do not belong together."""
     index = json.loads(tokens.file("index.json").local().read_bytes())
     if index["tokenizer"] != tokenizer.content:
@@ -167,7 +180,11 @@ def make_job(cfg: PretrainConfig, tokens: Artifact, tokenizer: Artifact, out: At
         token_bytes=table_file,
         cache=settings().workspace.resolve() / "cache" / "shards",
         cache_bytes=settings().cache_bytes,
-        config_digest=digest_of({"config": cfg.identity(), "tokens": tokens.content, "version": VERSION}),
+        initial_weights=_initial_weights(cfg, initial, tokenizer, index["vocab_size"]),
+        config_digest=digest_of(
+            {"config": cfg.identity(), "tokens": tokens.content, "version": VERSION}
+            | ({"initial": initial.content} if initial is not None else {})
+        ),
         tokenizer_digest=tokenizer.content,
         checkpoints=out.partial.uri(""),
         scratch=out.scratch,
@@ -182,6 +199,24 @@ def _check_resume(cfg: PretrainConfig, out: Attempt) -> None:
     checkpoints = Checkpoints(out.partial, out.scratch, Retention(1), mark="")
     if not checkpoints.complete():
         raise UserError(nothing_to_resume(out.partial.uri(""), len(checkpoints.names())))
+
+
+def _initial_weights(
+    cfg: PretrainConfig, initial: Artifact | None, tokenizer: Artifact, vocab_size: int
+) -> Path | None:
+    """Return the file of weights to start from; raises UserError where they are of another shape or vocabulary."""
+    if initial is None:
+        return None
+    about = json.loads(initial.file("config.json").local().read_bytes())
+    before, now = (weights_of(shape) for shape in (ModelConfig.model_validate(about["model"]), cfg.model))
+    differ = [f"model.{name} is {before[name]} there and {now[name]} here" for name in now if before[name] != now[name]]
+    if about["vocab_size"] != vocab_size:
+        differ.append(f"its vocabulary has {about['vocab_size']} tokens, that of the training tokens {vocab_size}")
+    elif initial.file("tokenizer.json").sha256 != tokenizer.file("tokenizer.json").sha256:
+        differ.append("its tokenizer.json is another one than that of the training tokens")
+    if differ:
+        raise UserError(f"pretrain.initial_weights: {initial.uri}: {'; '.join(differ)}")
+    return initial.file("model.safetensors").local().resolve()
 
 
 def _fitting(training: TrainingConfig, execution: ExecutionConfig, vocab_size: int) -> ExecutionConfig:

@@ -1,19 +1,30 @@
-"""Writing the curated text as a data set for others."""
+"""Writing what was made for others: the curated text as a data set, a model for transformers."""
 
 import re
 import sys
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 
-from flows.commands.interface import InputOption, JsonOption, SetOption, open_store, print_json, print_line, print_table
+from flows.commands.interface import (
+    InputOption,
+    JsonOption,
+    SetOption,
+    find_artifact,
+    open_store,
+    print_json,
+    print_line,
+    print_table,
+)
 from infra.errors import UserError
 
 _UNITS: Final = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 def export(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE_OR_RUN", help="A recipe, or the id of a run.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A recipe, or the id of a run; with --format huggingface a model.")
+    ],
     destination: Annotated[str, typer.Argument(help="A local folder, or an s3:// or gs:// URL.")],
     splits: Annotated[
         list[str] | None, typer.Option("--split", help="Only this split: train, validation or test; repeatable.")
@@ -21,6 +32,13 @@ def export(
     shard_size: Annotated[
         str, typer.Option("--shard-size", help="Most bytes of a file before compression, as in 500MB or 1GiB.")
     ] = "500MB",
+    form: Annotated[
+        Literal["parquet", "huggingface"],
+        typer.Option("--format", help="parquet is text with its card, huggingface a model for transformers."),
+    ] = "parquet",
+    check: Annotated[
+        bool, typer.Option(help="With --format huggingface: load it again and hold its logits against ours.")
+    ] = True,
     step: Annotated[str, typer.Option("--step", help="The step whose documents are written.")] = "split",
     with_signals: Annotated[
         bool, typer.Option("--with-signals", help="Writes the signals of the documents too, as a configuration.")
@@ -30,7 +48,14 @@ def export(
     sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the curated text as Parquet with its dataset card, as `datasets.load_dataset` opens it."""
+    """Write the curated text as Parquet with its dataset card, as `datasets.load_dataset` opens it; or a model."""
+    if form == "huggingface":
+        if splits or with_signals or inputs or sets:
+            raise UserError(
+                "--format huggingface: writes a model; --split, --with-signals, --input and --set are of texts"
+            )
+        _export_model(recipe, destination, force=force, check=check, as_json=as_json)
+        return
     from flows.exports import corpus, origin
     from infra.storage import Storage
     from tasks.export import Part, plan_layout
@@ -58,6 +83,17 @@ def export(
         ["split", "rows", "files"],
     )
     print_line(f"in {where}: datasets.load_dataset({where!r}) opens it")
+
+
+def _export_model(model: str, destination: str, *, force: bool, check: bool, as_json: bool) -> None:
+    from flows.models import exported
+
+    loader, files = exported(find_artifact(model), destination, force=force, check=check)
+    if as_json:
+        print_json({"destination": destination, "files": files, "class": loader, "checked": check})
+        return
+    said = ", its logits are ours" if check else ""
+    print_line(f"in {destination}: transformers.{loader}.from_pretrained({destination!r}) loads it{said}")
 
 
 def _bytes(text: str) -> int:

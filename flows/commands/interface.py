@@ -44,7 +44,7 @@ def find_artifact(text: str) -> Artifact:
     if text not in store.steps():
         for version in reversed(store.versions(text)):
             made = store.tagged(text, version)
-            if (model := made.get("pretrain") or made.get("classifier")) is not None:
+            if (model := made.get("pretrain") or made.get("import") or made.get("classifier")) is not None:
                 return model
     return store.find(text)
 

@@ -5,7 +5,25 @@ from typing import Annotated
 import typer
 
 from flows.commands.interface import ArtifactArgument, JsonOption, find_artifact, print_json, print_line
+from flows.references import MODELS
 from infra.errors import UserError
+
+
+def import_model(
+    source: Annotated[
+        str, typer.Argument(help="A folder of transformers, or a model of the hub: owner/name[@revision].")
+    ],
+    name: Annotated[str | None, typer.Option(help="What it is called here; that of the source by default.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Import a model of Hugging Face's transformers, for `generate`, or to go on training from."""
+    from flows.models import imported
+
+    artifact, chosen = imported(source, name)
+    if as_json:
+        print_json({"name": chosen, "digest": artifact.digest, "uri": artifact.uri})
+    else:
+        print_line(f"{chosen}  {artifact.uri}")
 
 
 def generate(
@@ -19,7 +37,7 @@ def generate(
 ) -> None:
     """Generate text with a trained model."""
     found = find_artifact(model)
-    if found.step != "pretrain":
+    if found.step not in MODELS:
         raise UserError(
             f"{model}: is an artifact of {found.step}, not a model; `millrace ls pretrain` lists the models"
         )

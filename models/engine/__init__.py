@@ -9,6 +9,8 @@ DeepSpeed ignores keys that it does not know, so it only ever sees a dictionary 
 non-finite gradients are ours at ZeRO stage 0, where DeepSpeed has no check and would let NaN into the weights.
 """
 
+from pathlib import Path
+
 import torch
 
 from models.config import ExecutionConfig, TrainingConfig
@@ -31,8 +33,24 @@ __all__ = [
 
 
 def build_engine(
-    training: TrainingConfig, execution: ExecutionConfig, *, vocab_size: int, precision: str, device: torch.device
+    training: TrainingConfig,
+    execution: ExecutionConfig,
+    *,
+    vocab_size: int,
+    precision: str,
+    device: torch.device,
+    initial_weights: Path | None = None,
 ) -> Engine:
-    """Return the engine that `execution` asks for; every rank must call it."""
+    """Return the engine that `execution` asks for; every rank must call it.
+
+    Its network begins with the weights of the file `initial_weights`, with weights drawn by the seed by default.
+    """
     kind = PipelineEngine if execution.pipeline_stages > 1 else DataParallelEngine
-    return kind(training, execution, vocab_size=vocab_size, precision=precision, device=device)
+    return kind(
+        training,
+        execution,
+        vocab_size=vocab_size,
+        precision=precision,
+        device=device,
+        initial_weights=initial_weights,
+    )

@@ -1,6 +1,7 @@
 """Replicas of the model on shares of the batch, under ZeRO 0 to 3, each on one rank or cut over a few (AutoTP)."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,13 +27,14 @@ class DataParallelEngine(Engine):
         vocab_size: int,
         precision: str,
         device: torch.device,
+        initial_weights: Path | None = None,
     ) -> None:
         import deepspeed
 
         super().__init__(training, execution, precision=precision, device=device)
         if "nvme" in (execution.offload_optimizer, execution.offload_parameters):
             prepare_disk_offload()
-        self.model = self._build(vocab_size).to(device)
+        self.model = self._build(vocab_size, initial_weights).to(device)
         self._parameters = sum(p.numel() for p in self.model.parameters())
         dtype = torch.float32 if precision == "fp32" else torch.bfloat16
         config = deepspeed_config(

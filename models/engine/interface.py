@@ -13,6 +13,7 @@ from models.checkpoints.snapshot import Snapshot, SnapshotEngine
 from models.config import ExecutionConfig, TrainingConfig
 from models.engine.processes import sum_over_replicas
 from models.transformer import Transformer
+from models.weights import load_weights
 
 Decision = Callable[[float, float], bool]
 """Says, given the loss and the norm of the gradient of a step over all ranks, whether the step is to be taken.
@@ -147,10 +148,12 @@ class Engine(ABC):
         The loss of a micro-batch is `weight` times the sum over its targets, their mean by default.
         """
 
-    def _build(self, vocab_size: int) -> Transformer:
+    def _build(self, vocab_size: int, initial_weights: Path | None = None) -> Transformer:
         """Return the whole network with its first weights, the same on each rank, and make random numbers differ."""
         torch.manual_seed(self.training.seed)
         network = Transformer(self.training.model, vocab_size)
+        if initial_weights is not None:
+            load_weights(network, initial_weights)
         network.prepare(
             label_smoothing=self.training.label_smoothing,
             z_loss=self.training.z_loss,

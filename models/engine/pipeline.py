@@ -11,6 +11,7 @@ On a CPU DeepSpeed sends and receives through gloo one message after the other, 
 import contextlib
 import io
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -79,11 +80,12 @@ class PipelineEngine(Engine):
         vocab_size: int,
         precision: str,
         device: torch.device,
+        initial_weights: Path | None = None,
     ) -> None:
         import deepspeed
 
         super().__init__(training, execution, precision=precision, device=device)
-        network = self._build(vocab_size)
+        network = self._build(vocab_size, initial_weights)
         self._parameters = sum(p.numel() for p in network.parameters())
         self._stage = torch.distributed.get_rank() // execution.replicas
         self._measure: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]

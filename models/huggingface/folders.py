@@ -71,6 +71,7 @@ def _check(folder: Path, network: Transformer, architecture: Architecture) -> No
     """Raise DataError unless transformers makes the same logits of some tokens."""
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()
     loaded: Any = getattr(transformers, _AUTO[network.cfg.family]).from_pretrained(folder, dtype=torch.float32)
     length = min(32, network.cfg.sequence_length)
     tokens = torch.randint(0, network.vocab_size, (2, length), generator=torch.Generator().manual_seed(0))

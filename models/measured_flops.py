@@ -1,0 +1,39 @@
+"""What this machine reaches in training, for budgets that are given as time."""
+
+import time
+from typing import Final
+
+import torch
+
+from models.config import ModelConfig
+from models.parameters import training_flops
+from models.transformer import Transformer
+
+_SHAPE: Final = {"layers": 4, "heads": 4, "width": 256, "sequence_length": 256}
+_VOCABULARY: Final = 8192
+_ROWS: Final = 8
+
+
+def measure_flops(seconds: float = 5.0) -> float:
+    """Return the FLOP/s of forward and backward passes of a small decoder in fp32, measured for some seconds.
+
+    Larger models reach more, above all on GPUs; DeepSpeed and the loader take their share.
+    """
+    cfg = ModelConfig.model_validate(_SHAPE)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = Transformer(cfg, _VOCABULARY).to(device)
+    tokens = torch.randint(0, _VOCABULARY, (_ROWS, cfg.sequence_length), device=device)
+
+    def step() -> float:
+        network.zero_grad()
+        loss: torch.Tensor = network(tokens, tokens)  # type: ignore[assignment]
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()  # waits for the device
+
+    step()
+    began, steps = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        step()
+        steps += 1
+    per_step = training_flops(cfg, _VOCABULARY) * tokens.numel()
+    return steps * per_step / (time.perf_counter() - began)
