@@ -35,8 +35,17 @@ PEAK_FLOPS = {
 
 
 def peak_flops(device: str) -> float | None:
-    """Return the peak of the card with that name, or of which it is a variant; None for an unknown one."""
-    known = [name for name in PEAK_FLOPS if device == name or device.startswith((f"{name} ", f"{name}-"))]
+    """Return the peak of the card with that name; None for an unknown one, and for a slice of one (MIG).
+
+    The name of a card for servers may go on with its form and memory; GeForce cards with longer names are other ones.
+    """
+    if " MIG " in device:
+        return None
+    known = [
+        name
+        for name in PEAK_FLOPS
+        if device == name or (device.startswith((f"{name} ", f"{name}-")) and "GeForce" not in name)
+    ]
     return PEAK_FLOPS[max(known, key=len)] if known else None
 
 

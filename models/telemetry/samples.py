@@ -35,9 +35,16 @@ class Sampler:
 
     def _encode(self, prompt: str) -> list[int]:
         try:
-            ids: list[int] = self._tokenizer.encode(prompt, add_special_tokens=False).ids
+            encoding = self._tokenizer.encode(prompt, add_special_tokens=False)
+            read = {index for begin, end in encoding.offsets for index in range(begin, end)}
         except Exception as error:  # what tokenizers raises has no class of its own
-            raise UserError(f"pretrain.prompts: {prompt!r} has characters that the vocabulary lacks") from error
+            raise UserError(f"pretrain.prompts: {prompt[:40]!r} cannot be made tokens: {error}") from error
+        lost = "".join(c for i, c in enumerate(prompt) if i not in read and not c.isspace())
+        if lost:  # dropped by vocabularies that have no token for what they do not know
+            raise UserError(
+                f"pretrain.prompts: {prompt[:40]!r} has characters that the vocabulary lacks: {lost[:20]!r}"
+            )
+        ids: list[int] = encoding.ids
         if len(ids) + 1 >= self._length:
             raise UserError(
                 f"pretrain.prompts: {prompt[:40]!r} is {len(ids)} tokens long, which leaves no room in "

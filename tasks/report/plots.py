@@ -141,19 +141,19 @@ def loss_plot(curve: Sequence[CurvePoint], *, log_x: bool) -> Plot | None:
 
 
 def smooth(values: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return (step, exponential moving average) of (step, value), without the pull of its beginning to zero.
+    """Return (step, mean of the values around it): of a hundredth of all to both sides, of fewer near the ends.
 
-    A point is forgotten to 1/e after a fiftieth of all of them.  None are returned of fewer than a hundred points,
-    which can be seen as they are.
+    None are returned of fewer than a hundred values, which can be seen as they are.
     """
     if len(values) < 100:
         return []
-    keep = math.exp(-50 / len(values))
-    average = weight = 0.0
+    sums = [0.0]
+    for _, value in values:
+        sums.append(sums[-1] + value)
     points = []
-    for step, value in values:
-        average, weight = keep * average + (1 - keep) * value, keep * weight + (1 - keep)
-        points.append((step, average / weight))
+    for index, (step, _) in enumerate(values):
+        reach = min(len(values) // 100, index, len(values) - 1 - index)
+        points.append((step, (sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1)))
     return points
 
 

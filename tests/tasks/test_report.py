@@ -323,9 +323,11 @@ def test_the_training_is_told_with_what_went_wrong_and_what_it_wrote(browser: "B
     assert seen.overflow() <= 0
 
 
-def test_a_smooth_loss_has_no_pull_to_zero_and_a_loss_of_another_objective_says_so() -> None:
-    flat = smooth([(float(step), 3.0) for step in range(200)])
-    assert [value for _, value in flat] == pytest.approx([3.0] * 200)
+def test_a_smooth_loss_neither_lags_nor_leans_and_a_loss_of_another_objective_says_so() -> None:
+    line = [(float(step), 5.0 - step / 100) for step in range(400)]
+    assert smooth(line) == [pytest.approx(point) for point in line]
+    jagged = smooth([(float(step), float(step % 2)) for step in range(400)])
+    assert all(0.4 < value < 0.6 for _, value in jagged[10:-10])
     assert smooth([(0.0, 1.0), (1.0, 2.0)]) == []
     assert "nats a hidden token" in render_report(example(objective="masked"))
 
