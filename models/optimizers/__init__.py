@@ -28,7 +28,7 @@ def build_optimizer(
     cfg: OptimizerConfig, model: nn.Module, dtype: torch.dtype = torch.float32
 ) -> torch.optim.Optimizer:
     """Return the optimiser, Newton-Schulz in `dtype`; every group carries its peak learning rate as `peak`."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    named: list[tuple[str, Tensor]] = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     vectors = [p for _, p in named if p.ndim < 2]
     if isinstance(cfg, MuonConfig):
         hidden = [p for name, p in named if p.ndim >= 2 and not _at_the_edge(name)]

@@ -43,8 +43,8 @@ class Lamb(torch.optim.Optimizer):
         first, second = group["betas"]
         state["mean"].lerp_(gradient, 1 - first)
         state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        deviation = (state["square"] / (1 - second ** state["step"])).sqrt_().add_(group["eps"])
-        update = (state["mean"] / (1 - first ** state["step"])).div_(deviation)
+        deviation: Tensor = (state["square"] / (1 - second ** state["step"])).sqrt_().add_(group["eps"])
+        update: Tensor = (state["mean"] / (1 - first ** state["step"])).div_(deviation)
         update.add_(p, alpha=group["weight_decay"])
         if not group["adapt"]:
             return update.mul_(group["lr"])

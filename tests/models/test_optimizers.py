@@ -109,7 +109,7 @@ def test_muon_takes_the_step_of_torchs_own() -> None:
         mine.grad = torch.randn(24, 8)
         theirs.grad = mine.grad.clone()
         ours.step()
-        reference.step()
+        reference.step()  # type: ignore[no-untyped-call]
     assert torch.allclose(mine, theirs, atol=0.02)  # bf16 of different orders; an update is 0.1 to 0.2 long a row
     assert torch.linalg.svdvals(orthogonalise(torch.randn(1, 24, 8), 5)[0]).min() > 0.5
 
