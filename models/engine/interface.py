@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from models.checkpoints.snapshot import Snapshot, SnapshotEngine
 from models.config import ExecutionConfig, TrainingConfig
 from models.engine.processes import sum_over_replicas
+from models.engine.universal import mended
 from models.transformer import Transformer
 from models.weights import load_weights
 
@@ -102,7 +104,9 @@ class Engine(ABC):
     def load(self, folder: Path, *, universal: bool = False) -> None:
         """Restore the state that `save` wrote, or what was converted from it to a universal checkpoint."""
         self._deepspeed._config.load_universal_checkpoint = universal
-        path, state = self._deepspeed.load_checkpoint(str(folder), tag=TAG)
+        optimizer = self._deepspeed.optimizer
+        with mended(getattr(optimizer, "optimizer", optimizer)) if universal else nullcontext():
+            path, state = self._deepspeed.load_checkpoint(str(folder), tag=TAG)
         if path is None:  # DeepSpeed only logs this and would train from scratch
             raise FileNotFoundError(f"DeepSpeed found no checkpoint in {folder}")
         self.bad_steps = int(state[f"{_CLIENT}bad_steps"])
