@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,18 @@ import pytest
 from pydantic import ValidationError
 
 from infra.artifacts import Artifact, Attempt
-from infra.errors import DataError, StepTimeoutError, UserError
+from infra.errors import DataError, PreemptedError, StepTimeoutError, UserError
 from infra.launch import free_port, run_group
 from infra.manifests import Counters
-from models.job import Failure, Job, failure_folder
+from infra.preemption import write_note
+from infra.settings import settings
+from infra.storage import Storage
+from models.job import Failure, Job, failure_folder, stop_note
 from tasks.mix import MixConfig, mix
 from tasks.pretrain import PretrainConfig, pretrain
 from tasks.tokenizer import CharactersConfig, tokenizer
 from tasks.tokens import TokensConfig, tokens
+from tests.running import forget_settings
 from tests.tasks.text_corpus import document, parts
 from tests.tasks.token_corpus import Corpus, make_corpus
 
@@ -129,6 +134,49 @@ def test_a_killed_training_ends_in_the_same_files_and_leaves_no_process(corpus: 
         assert (again.directory / name).read_bytes() == (undisturbed / name).read_bytes(), name
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["signal", "note"])
+def test_a_training_that_is_told_to_stop_saves_first_and_goes_on_to_the_same_files(
+    corpus: Corpus, tmp_path: Path, how: str
+) -> None:
+    cfg = config(steps=400, execution={"checkpoint_seconds": 1e6})  # it makes no checkpoint unless it is told to
+    out = Attempt.at(tmp_path / "told")
+
+    def tell() -> None:
+        wait_until(lambda: "training from the first" in read_or_empty(out.directory / "logs/ranks.log"), seconds=120)
+        if how == "note":
+            write_note(stop_note(out.scratch))
+        else:  # as Slurm sends it to all processes of a job
+            (rank,) = (pid for pid, line in processes_of(out.scratch).items() if "models.train" in line)
+            os.kill(rank, signal.SIGUSR1)
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    with pytest.raises(PreemptedError, match=r"the checkpoint after step \d+ of 400 is complete"):
+        pretrain.fn(cfg, corpus.tokens, corpus.tokenizer, out)
+    teller.join()
+    assert not stop_note(out.scratch).exists()
+    again = go_on(out.directory)
+    train(cfg, corpus, again)
+    train(cfg, corpus, tmp_path / "undisturbed")
+    assert "resumed after step" in (again / "logs" / "ranks.log").read_text()
+    for name in FINAL:
+        assert (again / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes(), name
+
+
+def read_or_empty(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def test_a_run_that_must_go_on_refuses_to_begin_anew_before_a_process_is_started(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.pretrain.run_group", lambda *_, **__: pytest.fail("a process was started"))
+    (tmp_path / "out.partial" / "checkpoints" / "step-00000012-aaaaaaaa").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"execution\.resume=required, but .* has no complete checkpoint \(1 unfin"):
+        train(config(execution={"resume": "required"}), corpus, tmp_path / "out")
+
+
 def wait_until(condition: Any, *, seconds: float) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -136,9 +184,9 @@ def wait_until(condition: Any, *, seconds: float) -> None:
         time.sleep(0.02)
 
 
-def processes_of(folder: Path) -> list[str]:
-    """Return the command lines of living processes that mention `folder`."""
-    found = []
+def processes_of(folder: Path) -> dict[int, str]:
+    """Return the command lines of living processes that mention `folder`, by process id."""
+    found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -146,7 +194,7 @@ def processes_of(folder: Path) -> list[str]:
             except (FileNotFoundError, ProcessLookupError):
                 continue
             if str(folder) in line:
-                found.append(line)
+                found[int(entry.name)] = line
     return found
 
 
@@ -263,13 +311,30 @@ def test_memory_too_small_for_one_sequence_is_an_error(
 def test_a_training_that_makes_no_progress_is_ended_and_names_the_limit(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    program = """
+import sys, time
+from pathlib import Path
+from models.job import Job, stack_folder
+from models.watch import StackDump
+
+def where_it_hangs():
+    time.sleep(300)
+
+job = Job.model_validate_json(Path(sys.argv[-1]).read_bytes())
+watch = StackDump(stack_folder(job.scratch), 0, 1.0)
+print("asleep", flush=True)
+where_it_hangs()
+"""
+
     def sleeping(argv: list[str], **kwargs: Any) -> int:
-        return run_group(["-c", "import time; print('asleep', flush=True); time.sleep(300)", *argv], **kwargs)
+        return run_group(["-c", program, *argv], **kwargs)
 
     monkeypatch.setattr("tasks.pretrain.run_group", sleeping)
-    with pytest.raises(StepTimeoutError, match=r"no progress for 1\.5 s.*execution\.hang_seconds.*asleep"):
-        train(config(execution={"hang_seconds": 1.5}), corpus, tmp_path / "out")
+    with pytest.raises(StepTimeoutError, match=r"no progress for 8 s.*execution\.hang_seconds.*asleep"):
+        train(config(execution={"hang_seconds": 8}), corpus, tmp_path / "out")
     assert not processes_of(tmp_path / "out.scratch")
+    log = (tmp_path / "out" / "logs" / "ranks.log").read_text()
+    assert "in where_it_hangs" in log[log.index("where rank 0 was when it was ended") :]
 
 
 def test_too_little_text_is_a_mistake_of_the_user_with_the_numbers(tmp_path: Path) -> None:
@@ -344,9 +409,43 @@ def test_what_fills_up_windows_weighs_nothing_on_any_rank_in_any_micro_batch(pac
 
 def test_windows_of_another_length_are_refused(packed: Corpus, corpus: Corpus, tmp_path: Path) -> None:
     cfg = config(model={**BASE["model"], "sequence_length": 16})
-    with pytest.raises(UserError, match=r"windows of 32 tokens and model\.sequence_length is 16"):
+    with pytest.raises(UserError, match=r"windows of 32 tokens and model\.sequence_length=16 with"):
         train(cfg, packed, tmp_path / "packed")
     with pytest.raises(UserError, match="document_mask needs to know where documents end"):
         train(config(document_mask=True), corpus, tmp_path / "row")
     with pytest.raises(UserError, match=r"stage long has share=0\.3 of steps=1, which is not one step"):
         train(config(steps=1, schedule={"kind": "constant", "warmup_steps": 0}), packed, tmp_path / "short")
+
+
+@pytest.mark.slow
+def test_shards_on_object_storage_train_the_same_model_with_and_without_room_for_them(
+    corpus: Corpus, s3_bucket: str, tmp_path: Path, one_rank: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(f"{s3_bucket}/tokens")
+    files = []
+    for file in corpus.tokens.files():
+        storage.upload(file.local(), file.path)
+        files.append(file.model_copy(update={"root": storage.url, "location": file.path}))
+    remote = Corpus(Artifact.external(files), corpus.tokenizer, "")
+    cache = settings().workspace / "cache" / "shards"
+    for room in (0, 1 << 30):
+        monkeypatch.setenv("MILLRACE_CACHE_BYTES", str(room))
+        forget_settings()
+        out = tmp_path / str(room)
+        train(config(), remote, out)
+        assert curve(out) == one_rank
+        held = {path.name for path in cache.iterdir()} - {"lock"}
+        # The training shard is read less than half in these steps, so it is not worth its room.
+        assert held <= ({f.sha256 for f in files if f.path == "validation/00000.bin"} if room else set())
+
+
+def test_a_cache_without_room_for_the_ends_of_documents_is_refused(
+    packed: Corpus, s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(f"{s3_bucket}/tokens")
+    storage.upload(packed.tokens.file("index.json").local(), "index.json")
+    files = [f.model_copy(update={"root": storage.url, "location": f.path}) for f in packed.tokens.files()]
+    monkeypatch.setenv("MILLRACE_CACHE_BYTES", "100")
+    forget_settings()
+    with pytest.raises(UserError, match=r"from \d+ bytes that must lie in the local cache .* MILLRACE_CACHE_BYTES is"):
+        train(config(), Corpus(Artifact.external(files), packed.tokenizer, ""), tmp_path / "out")
