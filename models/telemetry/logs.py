@@ -10,7 +10,7 @@ from models.job import Job
 from models.telemetry.curve import SAMPLES
 from models.telemetry.flops import step_flops, utilisation
 from models.telemetry.meter import Meter, memory
-from models.telemetry.trackers import make_tracker
+from models.telemetry.trackers import Tracker, make_tracker
 
 
 class Logs:
@@ -25,7 +25,7 @@ class Logs:
         self._device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
         self._token_flops = step_flops(job.training, job.vocab_size) / (job.training.batch * job.training.window)
         self._throughput = (self._folder / "throughput.jsonl").open("a", encoding="utf-8")
-        self._trackers = []
+        self._trackers: list[Tracker] = []
         self.latest: dict[str, float] = {}
         """The last value of what a person wants to see while it runs."""
 

@@ -1,6 +1,7 @@
 """Ranks on several machines: over ssh, under Slurm, under Kubernetes; gone with their supervisor, however it ends."""
 
 import getpass
+import itertools
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from infra.errors import UserError
@@ -390,6 +392,25 @@ def test_manifests_are_what_kubernetes_knows() -> None:
     assert pod["subdomain"] == service["metadata"]["name"]
     labels = job["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["selector"].items() <= labels.items()
+
+
+def test_the_examples_of_deployments_are_whole() -> None:
+    client = pytest.importorskip("kubernetes.client", reason="kubernetes (the client's types) is not installed")
+    examples = Path(__file__).resolve().parents[2] / "infra"
+    api = client.ApiClient()
+    run: Any = None
+    for manifest in yaml.safe_load_all((examples / "kubernetes" / "millrace.yaml").read_text()):
+        typed = api._ApiClient__deserialize(manifest, f"V1{manifest['kind']}")
+        assert api.sanitize_for_serialization(typed) == manifest
+        run = manifest
+    arguments = run["spec"]["template"]["spec"]["containers"][0]["args"]
+    execution: dict[str, Any] = {}
+    for option, text in itertools.pairwise(arguments):
+        if option == "--set":
+            key, _, value = text.partition("=")
+            execution[key.removeprefix("pretrain.execution.")] = yaml.safe_load(value)
+    assert check_launcher(ExecutionConfig.model_validate(execution)) == []
+    subprocess.run(["bash", "-n", str(examples / "slurm" / "train.sbatch")], check=True)
 
 
 def test_a_job_of_kubernetes_owns_its_service_and_is_deleted(kubectl: Path, tmp_path: Path) -> None:
