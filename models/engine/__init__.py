@@ -7,6 +7,16 @@ The training loop sees `Engine` (models/engine/interface.py) and knows nothing o
 
 DeepSpeed ignores keys that it does not know, so it only ever sees a dictionary made here.  Clipping and the check for
 non-finite gradients are ours at ZeRO stage 0, where DeepSpeed has no check and would let NaN into the weights.
+
+On two ranks of a CPU all of it gives the curve of one process (tests/models/test_parallel.py), except for
+
+    fp16            refused unless the processor has fp16 arithmetic, by precision.py
+    offload to nvme refused without libaio; its operator is compiled at first use (`python -m models.operators disk`)
+    overlap         there are no streams: gradients are reduced after they were computed, and a pipeline's stages wait
+                    for what they send
+
+and everywhere for Muon, LAMB and Adafactor under ZeRO 1 to 3 or tensor parallelism, which need whole matrices.
+DeepSpeed's own Muon is no way round it: it clips what Newton-Schulz has already normalised.
 """
 
 from pathlib import Path

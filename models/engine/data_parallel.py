@@ -1,5 +1,6 @@
 """Replicas of the model on shares of the batch, under ZeRO 0 to 3, each on one rank or cut over a few (AutoTP)."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ class DataParallelEngine(Engine):
 
     def _train(self, weight: float | None, batches: Sequence[Batch], decide: Decision | None) -> tuple[float, float]:
         losses: list[Tensor] = []
-        self._gate.open(None if decide is None else lambda norm: decide(self._mean_loss(losses), norm))
+        mean = functools.cache(lambda: self._mean_loss(losses))
+        self._gate.open(None if decide is None else lambda norm: decide(mean(), norm))
         self._engine.train()
         if self.execution.offload_optimizer != "none":  # summed on the host where there are several, as ZeRO is told
             self._optimizer.gradient_accumulation_steps = len(batches)
@@ -80,7 +82,7 @@ class DataParallelEngine(Engine):
             self._engine.backward(loss / len(batches), scale_wrt_gas=False)
             losses.append(plain.detach())
             self._engine.step()
-        return self._mean_loss(losses), self._gate.norm
+        return mean(), self._gate.norm
 
     def _sum_squares(self, cut: Tensor, whole: Tensor) -> Tensor:
         if self.execution.tensor_parallel > 1:

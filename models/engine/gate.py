@@ -92,7 +92,7 @@ def _norm_and_clip(
     parameters: list[nn.Parameter], gate: Gate, clipping: float, sum_squares: Callable[[Tensor, Tensor], Tensor]
 ) -> None:
     """Clip the gradients, or drop them where the gate is against the step: an optimiser passes over what has none."""
-    moved, cut, whole = [], [], []
+    moved, cut, whole = list[nn.Parameter](), list[Tensor](), list[Tensor]()
     for p in parameters:
         if p.grad is not None:
             moved.append(p)

@@ -9,6 +9,7 @@ On a CPU DeepSpeed sends and receives through gloo one message after the other, 
 """
 
 import contextlib
+import functools
 import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -132,11 +133,12 @@ class PipelineEngine(Engine):
             return network.losses.training(network.head, hidden, targets, weight, network._measure)
 
         self._measure, self._losses = both, []
-        self._gate.open(None if decide is None else lambda norm: decide(self._mean(), norm))
+        mean = functools.cache(self._mean)
+        self._gate.open(None if decide is None else lambda norm: decide(mean(), norm))
         micro = self._engine.train_micro_batch_size_per_gpu()
         self._engine.set_train_batch_size(len(batches) * micro * self.execution.replicas)
         self._engine.train_batch(_loader(batches))
-        return self._mean(), self._gate.norm
+        return mean(), self._gate.norm
 
     def _mean(self) -> float:
         """Return the mean loss over all replicas; the last stages alone know theirs."""
