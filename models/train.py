@@ -53,6 +53,7 @@ class Trainer:
             )
         self.dist = dist
         self.preemption = Preemption(stop_note(job.scratch))
+        self.preemption.end_if_told()
         self.stacks = StackDump(stack_folder(job.scratch), self.rank, execution.hang_seconds)
         self.device = initialise_processes(job.threads)
         self.precision, self.precision_reason = resolve_precision(training.precision)
@@ -94,6 +95,7 @@ class Trainer:
 
     def resume(self) -> None:
         """Go on where an earlier life of the run has stopped, if there was one."""
+        self.preemption.end_if_told()
         self.checkpointing.resume(self.state)
         if self.logs is not None:
             self.logs.open(self.state.curve.rows, resumed=self.state.step > 0)

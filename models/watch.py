@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from infra.errors import PreemptedError
 from infra.preemption import SIGNALS
 
 _SHARE = 0.9
@@ -35,6 +36,11 @@ class Preemption:
     def told(self) -> bool:
         """Whether it is time to stop."""
         return bool(self._signal) or self._note.exists()
+
+    def end_if_told(self) -> None:
+        """Raise PreemptedError where it is time to stop, at a place where there is nothing to save."""
+        if self.told:
+            raise PreemptedError("pretrain: told to stop before the first step; the same run goes on where it was")
 
 
 class StackDump:
