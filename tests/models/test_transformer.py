@@ -307,15 +307,14 @@ def test_what_is_computed_again_for_the_backward_pass_changes_nothing(way: Any) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("checkpointing", ["none", "full", "selective"])
-def test_a_compiled_network_computes_the_same_under_the_same_names(checkpointing: Any) -> None:
+def test_a_compiled_network_computes_the_same_under_the_same_names() -> None:
     shape = {"kv_heads": 2, "tied_embeddings": True, "layers": 3}
     documents = torch.tensor([[0] * 5 + [1] * 7] * 2)
     results = []
     for compiled in (False, True):
         model = network(**shape).train()
         names = list(model.state_dict())
-        model.prepare(checkpointing=checkpointing, compiled=compiled)
+        model.prepare(checkpointing="selective", compiled=compiled)
         assert list(model.state_dict()) == names
         total, plain = model(tokens(), tokens(seed=5), documents, reduction="train")
         total.backward()
