@@ -6,7 +6,7 @@ from models.order import stage_steps
 from tasks.annotate import AnnotateConfig
 from tasks.mix import QUALITY, MixConfig
 from tasks.pretrain import PretrainConfig
-from tasks.tokenizer import TokenizerConfig
+from tasks.tokenizer import AnyTokenizerConfig, ModelVocabulary
 from tasks.tokens import TokensConfig
 
 
@@ -39,8 +39,12 @@ def check_packing(tokens: TokensConfig, pretrain: PretrainConfig) -> None:
         raise ValueError(f"tokens.sequence_length: {tokens.sequence_length} {is_what} {length}")
 
 
-def check_objective(tokenizer: TokenizerConfig, pretrain: PretrainConfig) -> None:
+def check_objective(tokenizer: AnyTokenizerConfig, pretrain: PretrainConfig) -> None:
     """Raise ValueError where the vocabulary will lack the special tokens of what the model is trained to do."""
+    if isinstance(tokenizer, ModelVocabulary):
+        if pretrain.initial_weights is None:
+            raise ValueError("tokenizer.kind: model takes the vocabulary of pretrain.initial_weights, which names none")
+        return  # what it has is seen when the model is
     try:
         require_tokens(
             pretrain.objective, tokenizer.mask_token is not None, tokenizer.sentinels, window=pretrain.window

@@ -29,7 +29,7 @@ from tasks.redact import RedactConfig
 from tasks.repeats import RepeatsConfig
 from tasks.select import SelectConfig
 from tasks.split import SplitConfig
-from tasks.tokenizer import BpeConfig, TokenizerConfig
+from tasks.tokenizer import AnyTokenizerConfig, BpeConfig
 from tasks.tokens import TokensConfig
 
 Source = Annotated[
@@ -89,7 +89,8 @@ class Recipe(BaseModel):
     split: SplitConfig
     mix: MixConfig | None = None
     """Shares of sources, repetition and stages of training; null reads every training document once a pass."""
-    tokenizer: TokenizerConfig
+    tokenizer: AnyTokenizerConfig
+    """What the vocabulary is made of; of kind `model` it is that of the model that training goes on from."""
     tokens: TokensConfig = TokensConfig()
     card: CardSection | None = CardSection()
     """What the dataset card and the public summary of training content say beside the facts; null writes none."""

@@ -8,6 +8,7 @@ from infra.errors import UserError
 from infra.retries import patiently
 from infra.settings import settings
 from infra.steps import Pending, gather
+from tasks.pretrain import TOKENIZER_FILES
 
 MODELS: Final = ("pretrain", "import")
 """Steps that make models."""
@@ -54,6 +55,13 @@ def initial_weights(text: str | None) -> dict[str, Artifact]:
             missing = missing or exc
     assert missing is not None
     raise missing
+
+
+def vocabulary_of(text: str | None) -> Artifact:
+    """Return the tokenizer of the model that `pretrain.initial_weights` means, as if it were one of `tokenizer`."""
+    model = initial_weights(text)["initial"]
+    files = [file for file in model.files() if file.path in TOKENIZER_FILES]
+    return Artifact.external(files, "tokenizer", model.root, origins=(model.uri,))
 
 
 def earlier_batches(against: Sequence[str], kept: Artifact) -> dict[str, Artifact]:

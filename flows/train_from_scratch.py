@@ -11,7 +11,7 @@ from flows.classifiers import classifiers_of
 from flows.evaluation_sets import evaluation_sets
 from flows.named_files import named_files
 from flows.recipe import Recipe
-from flows.references import earlier_batches, initial_weights
+from flows.references import earlier_batches, initial_weights, vocabulary_of
 from flows.signal_files import signal_files
 from flows.sources import raw_files
 from infra.artifacts import Artifact
@@ -31,7 +31,7 @@ from tasks.redact import redact
 from tasks.repeats import repeats
 from tasks.select import SelectConfig, select
 from tasks.split import split
-from tasks.tokenizer import tokenizer
+from tasks.tokenizer import ModelVocabulary, tokenizer
 from tasks.tokens import tokens
 
 
@@ -68,7 +68,10 @@ def corpus_steps(recipe: Recipe) -> Corpus:
         documents = decontaminate(sets.config, documents=documents, benchmarks=sets.files)
     parts = split(recipe.split, documents=documents)
     mixture = {"mixture": mix(recipe.mix, parts=parts)} if recipe.mix is not None else {}
-    vocabulary = tokenizer(recipe.tokenizer, documents=parts)
+    if isinstance(recipe.tokenizer, ModelVocabulary):
+        vocabulary = vocabulary_of(recipe.pretrain.initial_weights)
+    else:
+        vocabulary = tokenizer(recipe.tokenizer, documents=parts)
     training = tokens(recipe.tokens, documents=parts, tokenizer=vocabulary, **mixture)
     if recipe.card is not None:
         card(card_config(recipe, made_of_corpus()), **made_of_corpus())

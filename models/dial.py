@@ -199,7 +199,7 @@ def _head_width(width: int) -> int:
 
 
 def _length(width: int) -> int:
-    return min(LONGEST, 2 ** math.ceil(math.log2(2 * width)))
+    return min(LONGEST, 1 << math.ceil(math.log2(2 * width)))
 
 
 def _deepest(dial: DialConfig, own: Mapping[str, Any], vocabulary: int) -> int:

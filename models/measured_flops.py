@@ -26,7 +26,7 @@ def measure_flops(seconds: float = 5.0) -> float:
 
     def step() -> float:
         network.zero_grad()
-        loss: torch.Tensor = network(tokens, tokens)  # type: ignore[assignment]
+        loss: torch.Tensor = network(tokens, tokens)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()  # waits for the device
 

@@ -71,15 +71,16 @@ def _check(folder: Path, network: Transformer, architecture: Architecture) -> No
     """Raise DataError unless transformers makes the same logits of some tokens."""
     import transformers
 
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     loaded: Any = getattr(transformers, _AUTO[network.cfg.family]).from_pretrained(folder, dtype=torch.float32)
     length = min(32, network.cfg.sequence_length)
     tokens = torch.randint(0, network.vocab_size, (2, length), generator=torch.Generator().manual_seed(0))
-    beside, sources = {}, {}
     if network.cfg.family == "encoder_decoder":
-        beside, sources = {"decoder_input_ids": tokens.flip(1)}, {"source_BS": tokens}
-    theirs = loaded.eval()(input_ids=tokens, **beside).logits
-    ours = network.logits(beside.get("decoder_input_ids", tokens), **sources)
+        written = tokens.flip(1)
+        theirs = loaded.eval()(input_ids=tokens, decoder_input_ids=written).logits
+        ours = network.logits(written, source_BS=tokens)
+    else:
+        theirs, ours = loaded.eval()(input_ids=tokens).logits, network.logits(tokens)
     difference = float((theirs - ours).abs().max())
     if not difference <= LARGEST_DIFFERENCE:
         raise DataError(
@@ -115,10 +116,21 @@ def import_folder(folder: Path, destination: Path) -> dict[str, Any]:
     _write(destination / "config.json", about)
     if not (folder / "tokenizer.json").is_file():
         raise UserError(f"{folder}: tokenizer.json is missing; save its tokenizer as a fast one with transformers")
-    for name in TOKENIZER_FILES:
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, destination / name)
+    _write_tokenizer(folder, destination)
     return about
+
+
+def _write_tokenizer(folder: Path, destination: Path) -> None:
+    """Copy the tokenizer, and write what newer releases of transformers no longer do: which tokens are special."""
+    shutil.copyfile(folder / "tokenizer.json", destination / "tokenizer.json")
+    about = _read(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+    _write(destination / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **about})
+    if (folder / "special_tokens_map.json").is_file():
+        shutil.copyfile(folder / "special_tokens_map.json", destination / "special_tokens_map.json")
+        return
+    roles = (f"{role}_token" for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
+    special = {role: about[role] for role in roles if about.get(role) is not None}
+    _write(destination / "special_tokens_map.json", special)
 
 
 def _has_own_head(tensors: dict[str, Tensor]) -> bool:

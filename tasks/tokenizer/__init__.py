@@ -23,8 +23,10 @@ from infra.steps import step
 from tasks.split import ALL_PARTS
 from tasks.tokenizer.config import (
     END_OF_DOCUMENT,
+    AnyTokenizerConfig,
     BpeConfig,
     CharactersConfig,
+    ModelVocabulary,
     Normalisation,
     TokenizerConfig,
     UnigramConfig,
@@ -47,8 +49,10 @@ def tokenizer(
 
 __all__ = [
     "END_OF_DOCUMENT",
+    "AnyTokenizerConfig",
     "BpeConfig",
     "CharactersConfig",
+    "ModelVocabulary",
     "Normalisation",
     "TokenizerConfig",
     "UnigramConfig",

@@ -286,6 +286,18 @@ class UnigramConfig(_Bytes):
         return self
 
 
+class ModelVocabulary(StepConfig):
+    """The vocabulary of the model that `pretrain.initial_weights` names: nothing is made, training goes on with it."""
+
+    kind: Literal["model"]
+    """That of a model."""
+
+
 LearnedConfig = BpeConfig | WordPieceConfig | UnigramConfig
 
 TokenizerConfig = Annotated[BpeConfig | WordPieceConfig | UnigramConfig | CharactersConfig, Field(discriminator="kind")]
+
+AnyTokenizerConfig = Annotated[
+    BpeConfig | WordPieceConfig | UnigramConfig | CharactersConfig | ModelVocabulary, Field(discriminator="kind")
+]
+"""What a recipe may ask for."""

@@ -74,7 +74,7 @@ def test_stages_precision_and_offload_take_what_zero_says() -> None:
     cfg = {**SMALL, "layers": 1, "width": 512, "heads": 8}
 
     def memory(stage: int, ranks: int = 4, precision: str = "fp32", **execution: Any) -> Any:
-        plan = ExecutionConfig(zero_stage=stage, ranks=ranks, **execution)  # type: ignore[arg-type]
+        plan = ExecutionConfig(zero_stage=stage, ranks=ranks, **execution)
         return estimate(training(cfg, precision=precision), plan, vocab_size=1000, device="cuda")
 
     whole = memory(0)
