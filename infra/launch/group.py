@@ -26,14 +26,12 @@ from infra.launch.processes import (
     kill_group,
     signal_ranks,
 )
+from infra.preemption import SIGNALS
 
 if TYPE_CHECKING:
     from infra.launch.clusters import Cluster
 
 Launcher = Literal["auto", "python", "deepspeed", "torchrun"]
-
-PASSED_ON = (signal.SIGTERM, signal.SIGUSR1)
-"""What a scheduler sends before it takes a machine back: ranks save their state then, and end."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def run_group(
     """Run `python argv` on `ranks` processes and return the exit status of the group.
 
     They run on this machine, or on those of `cluster`, which then share `folder`.  Every line that any of them writes
-    goes to `on_line`.  SIGTERM and SIGUSR1 are passed on to the ranks.  Raises StepTimeoutError after `timeout`
+    goes to `on_line`.  What tells to stop (SIGTERM) is passed on to the ranks.  Raises StepTimeoutError after `timeout`
     seconds, counted anew from each line for which `on_line` returns True.  However the call ends, no process is left.
     """
     if cluster is not None:
@@ -101,7 +99,7 @@ def run_command(
     `on_start` is told the process id of its leader.  Raises StepTimeoutError as `run_group` does.
     """
     begin = time.monotonic()
-    with _ignoring(signal.SIGUSR1):
+    with _ignoring(signal.SIGUSR1, signal.SIGUSR2):
         process = subprocess.Popen(
             command,
             env=dict(env),
@@ -127,19 +125,20 @@ def run_command(
 
 
 @contextlib.contextmanager
-def _ignoring(sign: signal.Signals) -> Iterator[None]:
-    """Let processes that are started meanwhile ignore a signal until they handle it.
+def _ignoring(*signs: signal.Signals) -> Iterator[None]:
+    """Let processes that are started meanwhile ignore signals until they handle them.
 
     Slurm sends its warning to all processes of a job, and a launcher that does not know SIGUSR1 would end by it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(sign, signal.SIG_IGN)
+    before = {sign: signal.signal(sign, signal.SIG_IGN) for sign in signs}
     try:
         yield
     finally:
-        signal.signal(sign, before)
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
 
 
 @contextlib.contextmanager
@@ -152,7 +151,7 @@ def passing_on(send: Callable[[int], object]) -> Iterator[None]:
     def handle(sign: int, frame: FrameType | None) -> None:
         send(sign)
 
-    before = {sign: signal.signal(sign, handle) for sign in PASSED_ON}
+    before = {sign: signal.signal(sign, handle) for sign in SIGNALS}
     try:
         yield
     finally:
