@@ -13,7 +13,7 @@ from models.transformer.norms import make_norm
 from models.transformer.positions import RelativeBias, places
 
 
-class Stack(nn.Module):
+class Encoder(nn.Module):
     """The encoder of an encoder-decoder: it reads embeddings from both sides."""
 
     def __init__(self, cfg: ModelConfig) -> None:
@@ -44,7 +44,7 @@ class Transformer(nn.Module):
         self.segments = nn.Embedding(cfg.segments, cfg.width) if cfg.segments else None
         self.embed_norm = make_norm(cfg) if cfg.embed_norm else nn.Identity()
         self.dropout = nn.Dropout(cfg.dropout)
-        self.encoder = Stack(cfg) if two else None
+        self.encoder = Encoder(cfg) if two else None
         layers = cfg.resolved_decoder_layers if two else cfg.layers
         self.blocks = make_blocks(cfg, layers, causal=self.causal, cross=two)
         self.norm = final_norm(cfg)
