@@ -129,6 +129,8 @@ def _with_vocabulary(value: Any) -> Any:
     dial = training.get("dial") if isinstance(training, dict) else None
     if not isinstance(dial, dict) or dial.get("vocab_size") is not None or not isinstance(vocabulary, dict):
         return value
+    if vocabulary.get("kind") == "model":
+        return value
     if vocabulary.get("kind") == "characters":
         size = CHARACTERS
     else:

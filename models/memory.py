@@ -2,7 +2,7 @@
 
 Weights, gradients and the optimiser's state follow from the number of parameters (ZeRO, arXiv 1910.02054, section 3);
 activations from what autograd keeps of a block, counted on the network itself for each switch of its shape.  Measured
-peaks lie within a fifth of the estimates (tests/benchmarks/LOG.md), so only what is a fifth over is refused.
+peaks lie up to a fifth above them (tests/benchmarks/LOG.md); only what is a fifth over what is free is refused.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from models.machine_memory import MachineMemory
 from models.parameters import count_parameters, multiplied
 
 TOLERANCE: Final = 1.2
-"""How far an estimate may lie above what was measured."""
+"""How far an estimate may lie above what is free: it must not refuse what would fit."""
 PROCESS: Final = {"cpu": 450 << 20, "cuda": 600 << 20}
 """What one rank holds before there is a model: Python with torch and DeepSpeed, a CUDA context."""
 _BUCKET: Final = 50_000_000

@@ -139,8 +139,9 @@ def plan(
                 "cost_last_time": cost,
             }
         )
+    why = _reasons(loaded)
     if as_json:
-        print_json({"recipe": loaded.name, "storage": store.root, "steps": steps})
+        print_json({"recipe": loaded.name, "storage": store.root, "steps": steps, "dial": why})
         return
     rows = []
     for step in steps:
@@ -150,3 +151,15 @@ def plan(
         name = f"{step['step']} {step['source']}" if step["source"] else step["step"]
         rows.append([name, step["state"], shards, time, (step["digest"] or "")[:12], step["why"]])
     print_table(rows, ["step", "state", "shards", "last took", "digest", "why"])
+    for line in why:
+        print_line(line)
+
+
+def _reasons(recipe: Any) -> list[str]:
+    """Return why the numbers of a training by the dial are what they are."""
+    from flows.recipe import Recipe
+    from models.dial import reasons
+
+    if not isinstance(recipe, Recipe) or recipe.pretrain.dial is None:
+        return []
+    return [f"pretrain.{reason}" for reason in reasons(recipe.pretrain.dial, recipe.pretrain.model_dump())]

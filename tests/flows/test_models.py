@@ -80,7 +80,10 @@ def test_what_is_no_model_is_refused_in_one_line(
     assert "no such folder" in capsys.readouterr().err
 
 
-def test_presets_and_the_dial_are_told_at_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_presets_and_the_dial_are_told_at_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MILLRACE_STORAGE", f"file://{tmp_path}/store")
     assert execute(["presets", "--json"]) == 0
     listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
     assert listed["gpt2-124m"]["parameters"] == 124_439_808
@@ -89,5 +92,8 @@ def test_presets_and_the_dial_are_told_at_the_command_line(capsys: pytest.Captur
     said = capsys.readouterr().out
     assert "model.width = 384: 64 a layer" in said
     assert said.endswith("in a recipe: pretrain: {dial: {depth: 6}}\n")
+    recipe = ["plan", "shakespeare-char", "--set", "pretrain.dial.depth=2", "--input", __file__]
+    assert execute(recipe) == 0
+    assert "pretrain.model.width = 128: 64 a layer" in capsys.readouterr().out
     assert execute(["dial", "--depth", "6", "--flops", "1e15"]) == 2
     assert "not depth and flops" in capsys.readouterr().err

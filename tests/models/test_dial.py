@@ -102,3 +102,5 @@ def test_a_recipe_counts_with_the_vocabulary_that_its_tokenizer_is_asked_for() -
     assert vocabulary("tokenizer={kind: bpe, vocab_size: 5000}") == 5000
     assert vocabulary("tokenizer={kind: bpe}") == 32_768
     assert vocabulary("pretrain.dial.vocab_size=65") == 65
+    with pytest.raises(ValidationError, match="say how many tokens the vocabulary will have"):
+        vocabulary("tokenizer={kind: model}", "pretrain.initial_weights=another")
