@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,8 @@ class Stress:
         out.directory.mkdir()
         call = self.folder / "call.pickle"
         call.write_bytes(pickle.dumps((self.cfg, self.corpus.tokens, self.corpus.tokenizer, out)))
-        return subprocess.Popen([sys.executable, "-c", _SUPERVISOR, str(call)]), out.directory
+        with (self.folder / "supervisors.log").open("ab") as said:  # what a killed rank's supervisor reports, mostly
+            return subprocess.Popen([sys.executable, "-c", _SUPERVISOR, str(call)], stderr=said), out.directory
 
     def live_and_die(self) -> bool:
         """Live once and be killed; tells whether the life finished the run instead."""
@@ -107,11 +109,11 @@ class Stress:
         shutil.rmtree(folder) if not finished else None
         return finished
 
-    @staticmethod
-    def _wait(supervisor: subprocess.Popen[bytes], condition: Any) -> bool:
+    def _wait(self, supervisor: subprocess.Popen[bytes], condition: Callable[[], bool]) -> bool:
         while not condition():
             if supervisor.poll() is not None:
-                assert supervisor.returncode == 0, f"a life ended by itself with status {supervisor.returncode}"
+                said = (self.folder / "supervisors.log").read_text()[-2000:]
+                assert supervisor.returncode == 0, f"a life ended by itself with status {supervisor.returncode}: {said}"
                 return True
             time.sleep(0.01)
         return False
