@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +16,10 @@ from infra.errors import UserError
 @pytest.fixture
 def toy(tmp_path: Path) -> Path:
     """A Llama of two small layers with a tokenizer of bytes, as transformers saves it."""
-    import transformers
+    import transformers as untyped
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    transformers: Any = untyped
 
     alphabet = {character: number for number, character in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = Tokenizer(models.BPE({**alphabet, "<|endoftext|>": 256}, []))
