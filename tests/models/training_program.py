@@ -22,7 +22,7 @@ def spoil(first: int, last: int) -> None:
     def spoiled(self: TrainingData, number: int, *args: Any) -> Iterator[Batch]:
         for batch in step(self, number, *args):
             if first <= number <= last:
-                noise = np.random.default_rng(number).integers(0, 27, batch.targets.shape)
+                noise = np.random.default_rng(number).integers(0, int(batch.inputs.max()) + 1, batch.targets.shape)
                 batch = batch._replace(targets=noise)
             yield batch
 
