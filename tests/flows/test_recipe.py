@@ -71,7 +71,7 @@ _NO_SIGNALS: dict[str, object] = {"annotate": None, "select": None, "redact": No
         ({"tokenizer": {"kind": "unigram", "regex": "(a"}}, r"tokenizer\.regex: '\(a' is no regular expression"),
         (
             {"tokenizer": {"kind": "spm"}},
-            r"tokenizer\.kind: no kind is called 'spm'; there is bpe, wordpiece, unigram, characters$",
+            r"tokenizer\.kind: no kind is called 'spm'; there is bpe, wordpiece, unigram, characters, model$",
         ),
         ({"tokenizer": "bpe"}, r"tokenizer: must be a mapping with a kind; there is bpe, "),
         (
