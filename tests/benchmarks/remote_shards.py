@@ -4,8 +4,8 @@
 
 64 MB of tokens on a local S3 server (moto, one Python process: a real one takes as long to answer, but answers many at
 once).  Each step reads so many windows of 2,049 tokens that lie anywhere, as byte ranges: without preparing them; and,
-prepared ahead as training does, beside a step of a given length (asleep, as a host is whose device works), what share of
-the time is spent waiting for data.  Then how fast shards come whole, hashed and checked.
+prepared ahead as training does, beside a step of a given length (asleep, as a host is whose device works), what share
+of the time is spent waiting for data.  Then how fast shards come whole, hashed and checked.
 
 Writes tests/benchmarks/results/remote_shards.json.
 """
