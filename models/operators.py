@@ -9,6 +9,7 @@ and a C++ compiler on PATH.  What is compiled fits this processor only and must 
 
 import contextlib
 import fcntl
+import hashlib
 import logging
 import os
 import sys
@@ -57,15 +58,21 @@ def prepare_disk_offload() -> None:
 def _find_compiler() -> None:
     """Let ninja, which is installed beside Python, be found, and keep what is compiled in the environment."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    if "TORCH_EXTENSIONS_DIR" not in os.environ and (folder := _folder()) is not None:
+    if (folder := operators_folder()) is not None:
         os.environ["TORCH_EXTENSIONS_DIR"] = str(folder)
 
 
-def _folder() -> Path | None:
-    """Return where it is kept: in the environment itself if that is writable, else wherever torch keeps such things."""
-    folder = Path(sys.prefix) / "torch_extensions"
+def operators_folder() -> Path | None:
+    """Return where they are kept: where the user says, else in the environment itself; None if that is not writable.
+
+    An environment that has two paths has two folders: the path is part of the compiler's command, and ninja would
+    compile anew whenever the other one was used.
+    """
+    if "TORCH_EXTENSIONS_DIR" in os.environ:
+        return Path(os.environ["TORCH_EXTENSIONS_DIR"])
+    folder = Path(sys.prefix) / "torch_extensions" / hashlib.sha256(sys.prefix.encode()).hexdigest()[:12]
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return None
     return folder if os.access(folder, os.W_OK) else None

@@ -3,7 +3,6 @@
 Every test starts in an empty folder, without any `MILLRACE_*`, `AWS_*` or `PREFECT_*` setting of who runs it.
 """
 
-import fcntl
 import os
 import shutil
 import socket
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import forget_settings
+from tests.running import forget_settings, give_database
 
 # Threads that spin while they wait starve the other processes of a test; read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -45,28 +44,9 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 
 @pytest.fixture(scope="session")
-def prefect_database(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A migrated database of Prefect, made once for all processes of these tests: it takes seconds."""
-    mine = tmp_path_factory.getbasetemp()
-    folder = (mine if worker_id == "master" else mine.parent) / "prefect-database"
-    folder.mkdir(exist_ok=True)
-    database = folder / "prefect.db"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not database.exists():
-            command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
-            environment = {**os.environ, "PREFECT_HOME": str(folder / "home"), "DO_NOT_TRACK": "1"}
-            subprocess.run(command, env=environment, check=True, capture_output=True)
-            (folder / "home" / "prefect.db").rename(database)
-    return database
-
-
-@pytest.fixture(scope="session")
-def prefect_home(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> Path:
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A `PREFECT_HOME` for the temporary servers of all tests of this process."""
-    home = tmp_path_factory.mktemp("prefect")
-    shutil.copyfile(prefect_database, home / "prefect.db")
-    return home
+    return tmp_path_factory.mktemp("prefect")
 
 
 @pytest.fixture(autouse=True)
@@ -142,10 +122,10 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> Iterator[str]:
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API URL of a Prefect server of this session: runs against it need not start one each."""
     home = tmp_path_factory.mktemp("prefect-server")
-    shutil.copyfile(prefect_database, home / "prefect.db")
+    give_database(home)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,9 +1,11 @@
 """Running the command as a person does: a process of its own, a real Prefect server, a small real corpus."""
 
 import ast
+import fcntl
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -59,6 +61,26 @@ def write_corpus(folder: Path, *, files: int = 4, each: int = 12) -> None:
         (folder / f"{i}.jsonl").write_text("\n".join(lines) + "\n")
 
 
+def give_database(home: Path) -> None:
+    """Put a migrated database of Prefect into `home`, a folder that pytest made, unless it has one.
+
+    It is made once for all processes of a test run, which takes seconds.
+    """
+    if (home / "prefect.db").exists():
+        return
+    parallel = "PYTEST_XDIST_WORKER" in os.environ
+    folder = (home.parents[1] if parallel else home.parent) / "prefect-database"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "prefect.db").exists():
+            command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
+            environment = {**os.environ, "PREFECT_HOME": str(folder / "home"), "DO_NOT_TRACK": "1"}
+            subprocess.run(command, env=environment, check=True, capture_output=True)
+            (folder / "home" / "prefect.db").rename(folder / "prefect.db")
+    shutil.copyfile(folder / "prefect.db", home / "prefect.db")
+
+
 def _heed_interrupts() -> None:
     """Undo what a shell does to jobs that it starts in the background: they and their children ignore SIGINT."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -87,10 +109,13 @@ class World:
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Start `millrace` in a process group of its own."""
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **self.environment}
+        if arguments[0] == "run" and "PREFECT_API_URL" not in environment and "PREFECT_HOME" in os.environ:
+            give_database(Path(os.environ["PREFECT_HOME"]))
         return subprocess.Popen(
             [*MILLRACE, *arguments],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -85,7 +85,8 @@ class TrainingConfig(BaseModel):
     def _samples_fit(self) -> Self:
         if bool(self.sample_every) != bool(self.prompts):
             raise ValueError(
-                f"sample_every={self.sample_every} and prompts={list(self.prompts)} need each other: set both or neither"
+                f"sample_every={self.sample_every} and prompts={list(self.prompts)} need each other: set both or "
+                "neither"
             )
         if self.prompts and self.model.family != "decoder":
             raise ValueError(f"prompts need model.family=decoder, which goes on from a text, not {self.model.family}")

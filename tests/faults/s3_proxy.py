@@ -83,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _forward  # noqa: N815 (names that http.server looks for)
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _forward
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep quiet."""

@@ -6,28 +6,19 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from tests.running import World, digests, states, write_corpus
+from tests.faults.conftest import Undisturbed
+from tests.running import World, digests, states
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> tuple[list[tuple[str, str]], Path]:
-    """The digests that an undisturbed run of the tiny recipe ends with, and its corpus."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    write_corpus(folder / "corpus")
-    world = World(folder, {"PREFECT_API_URL": prefect_server})
-    return digests(world.summary(world.recipe())), folder / "corpus"
-
-
 @pytest.fixture
-def world(tmp_path: Path, prefect_server: str, undisturbed: tuple[list[tuple[str, str]], Path]) -> World:
-    (tmp_path / "corpus").symlink_to(undisturbed[1])
+def world(tmp_path: Path, prefect_server: str, undisturbed: Undisturbed) -> World:
+    (tmp_path / "corpus").symlink_to(undisturbed.corpus)
     return World(tmp_path, {"PREFECT_API_URL": prefect_server})
 
 
@@ -50,10 +41,9 @@ PLACES: dict[str, tuple[Callable[[World, str], bool], str, str]] = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_killed_run_ends_as_an_undisturbed_one(
-    place: str, world: World, undisturbed: tuple[list[tuple[str, str]], Path]
-) -> None:
+def test_a_killed_run_ends_as_an_undisturbed_one(place: str, world: World, undisturbed: Undisturbed) -> None:
     reached, step, until = PLACES[place]
+    undisturbed.copy_until(place, world.folder)
     recipe = world.recipe()
     process = world.start("run", recipe, "--until", until)
     end = time.monotonic() + 180
@@ -67,7 +57,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(
 
     summary = world.summary(recipe, "--until", until)
 
-    assert digests(summary) == undisturbed[0][: len(summary["steps"])]
+    assert digests(summary) == undisturbed.digests[: len(summary["steps"])]
     assert summary["steps"][-1]["step"] == until
     after = _published(world)
     for artifact, attempt in before.items():
@@ -96,8 +86,9 @@ def _attempts(world: World, step: str, name: str) -> list[Path]:
     ],
 )
 def test_an_interrupted_run_says_how_to_go_on_and_leaves_no_process(
-    sign: signal.Signals, place: str, embedded: bool, world: World
+    sign: signal.Signals, place: str, embedded: bool, world: World, undisturbed: Undisturbed
 ) -> None:
+    undisturbed.copy_until(place.removesuffix(".shard"), world.folder)
     if embedded:  # a temporary server of its own
         world.environment = {"PREFECT_HOME": str(world.folder / "prefect")}
     recipe = world.recipe()
@@ -113,6 +104,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_leaves_no_process(
     _, err = process.communicate(timeout=40)
     assert process.returncode == 1, err[-2000:]
     assert f"to go on from where it stopped: millrace run {recipe}" in err
+    assert ("told to stop" in err) == (place == "pretrain"), "what can save what it has done is given the time"
     assert "Traceback" not in err
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
@@ -120,15 +112,15 @@ def test_an_interrupted_run_says_how_to_go_on_and_leaves_no_process(
     assert json.loads((run / "summary.json").read_text())["status"] == "failed"
 
 
-def test_two_runs_at_once_publish_each_artifact_once(world: World, undisturbed: Any) -> None:
+def test_two_runs_at_once_publish_each_artifact_once(world: World, undisturbed: Undisturbed) -> None:
     recipe = world.recipe()
     both = [world.start("run", recipe, "--json") for _ in range(2)]
     ended = [process.communicate(timeout=300) for process in both]
     for process, (_, err) in zip(both, ended, strict=True):
         assert process.returncode == 0, err[-3000:]
     summaries = [json.loads(out) for out, _ in ended]
-    assert [digests(s) for s in summaries] == [undisturbed[0]] * 2
-    for step in {name for name, _ in undisturbed[0]}:
+    assert [digests(s) for s in summaries] == [undisturbed.digests] * 2
+    for step in {name for name, _ in undisturbed.digests}:
         ran = [s for s in summaries if states(s)[step] == "ran"]
         if step in ("tokenizer", "tokens", "pretrain", "evaluate", "dedup"):
             assert len(ran) <= 1, f"{step} was built twice"

@@ -7,8 +7,8 @@ from tests.running import World
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> World:
+def made(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> World:
     """A world whose corpus is made as far as the card; for tests that only look at it."""
-    world = World(tmp_path_factory.mktemp("made"))
+    world = World(tmp_path_factory.mktemp("made"), {"PREFECT_API_URL": prefect_server})
     made_corpus.build(world, until="card")
     return world

@@ -5,8 +5,6 @@ from a checkpoint.  On the way batches grow, a step is poisoned with NaN on one 
 """
 
 import json
-import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 
 from infra.launch import run_group
+from models.operators import operators_folder
 from tests.models import parallel_program as program
 
 pytestmark = pytest.mark.slow
@@ -28,8 +27,7 @@ BERT = {
     "head_transform": True, "activation": "gelu", "initialisation": "bert",
 }  # fmt: skip
 ADAMW = {"kind": "adamw", "learning_rate": 0.01}
-OPERATORS = Path(os.environ.get("TORCH_EXTENSIONS_DIR", Path(sys.prefix) / "torch_extensions"))
-DISK = (OPERATORS / "async_io" / "async_io.so").exists()
+DISK = ((operators_folder() or Path()) / "async_io" / "async_io.so").exists()
 
 
 def case(
