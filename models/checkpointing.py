@@ -124,8 +124,8 @@ class Checkpointing:
         self._restore(found, state)
         self._say("resumed after step %d of %d", state.step, self.job.training.steps)
 
-    def roll_back(self, state: State, to: Rollback) -> None:
-        """Restore the checkpoint before a spike and forget those after it.
+    def roll_back(self, state: State, to: Rollback) -> range:
+        """Restore the checkpoint before a spike and forget those after it; return which batches are passed over.
 
         Raises DataError where it is not there, or is damaged.
         """
@@ -136,10 +136,11 @@ class Checkpointing:
         state.guard = Guard(before.cfg)
         self._restore(found, state)
         self.engine.bad_steps = bad  # what was skipped since counts, too
-        state.guard.rolled_back(to, before)
+        passed = state.guard.rolled_back(to, before)
         if self.rank == 0:
             self._store.remove_after(state.step)
         dist.barrier()
+        return passed
 
     def _anchor(self, step: int) -> Checkpoint:
         name = self._store.at(step)

@@ -77,10 +77,16 @@ class Guard:
         back = max(0, self._high[0] - 1 - rollback.margin) // rollback.every * rollback.every
         return Rollback(back, max(rollback.skip_batches, step - back)) if back else None
 
-    def rolled_back(self, rollback: Rollback, before: "Guard") -> None:
-        """Take up after the checkpoint's state was restored: pass over the batches, and keep count of what was."""
-        self.skipped_batches += rollback.skip
+    def rolled_back(self, rollback: Rollback, before: "Guard") -> range:
+        """Take up after the checkpoint's state was restored; return which batches are passed over that it would read.
+
+        Those that `before` had passed over stay so, whether or not the checkpoint is older: else a second spike would
+        lead back to the first one.
+        """
+        first = self.batch_of(rollback.step)
+        self.skipped_batches = before.skipped_batches + rollback.skip
         self.rollbacks, self.spikes = before.rollbacks + 1, before.spikes
+        return range(first, self.batch_of(rollback.step))
 
     def forget(self) -> None:
         """Begin a new window: the data or the batch has changed, and with it what is usual."""

@@ -225,13 +225,15 @@ class Trainer:
                 f"{self.job.training.optimizer.learning_rate:g}) or a longer warm-up, or set guard.rollback=null if "
                 "the data is so"
             )
-        self.checkpointing.roll_back(self.state, rollback)
+        passed = self.checkpointing.roll_back(self.state, rollback)
+        if any(self.loader.order.begins_stage(batch) for batch in passed):
+            self.state.guard.forget()
         self._event = {"rolled_back_from": step, "skipped_batches": self.state.guard.skipped_batches}
         self.say(
             "the loss stayed high up to step %d: rolled back to step %d, passing over %d batches (%d of at most %d)",
             step,
             self.state.step,
-            rollback.skip,
+            len(passed),
             self.state.guard.rollbacks,
             guard.rollback.most,
         )

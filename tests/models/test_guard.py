@@ -63,9 +63,23 @@ def test_a_loss_that_stays_high_goes_back_to_well_before_the_spike_and_past_its_
     assert found[first][1] == Rollback(step=200, skip=117), "300 is not the margin of 20 steps before the spike"
     again = Guard(CFG)
     follow(again, range(1, 201))
-    again.rolled_back(Rollback(200, 117), guard)
+    assert again.rolled_back(Rollback(200, 117), guard) == range(200, 317)
     assert again.batch_of(200) == 317, "the next batch is one that no step has read"
     assert again.rollbacks == 1
+
+
+def test_a_second_spike_from_the_same_checkpoint_passes_over_the_data_of_both() -> None:
+    anchor = Guard(CFG)
+    follow(anchor, range(1, 201))
+    first, second = Guard(CFG), Guard(CFG)
+    for guard in (first, second):
+        guard.restore(anchor.state())
+    first.rolled_back(Rollback(200, 117), anchor)
+    found = [rollback for _, rollback in follow(first, range(201, 260), high=range(230, 260)).values() if rollback]
+    assert found[0] == Rollback(step=200, skip=50), "after step 237, which read batch 353"
+    assert second.rolled_back(found[0], first) == range(200, 367)
+    assert second.batch_of(200) == 367, "the next batch is one that no step has read"
+    assert second.rollbacks == 2
 
 
 def test_steps_that_are_not_finite_count_as_high() -> None:
