@@ -199,10 +199,18 @@ def _from_rope(c: Mapping[str, Any]) -> Json:
 
 
 def _from_window(c: Mapping[str, Any]) -> Json:
-    window = c.get("sliding_window") if c.get("use_sliding_window", True) else None
-    if window is None or c["model_type"] not in ("mistral", "mixtral", "qwen3"):
+    kind, layers = c["model_type"], c["num_hidden_layers"]
+    window = c.get("sliding_window") if c.get("use_sliding_window", not kind.startswith("qwen3")) else None
+    if window is None or kind not in ("mistral", "mixtral", "qwen3", "qwen3_moe"):
         return {}
-    kinds = c.get("layer_types") or ["sliding_attention"] * c["num_hidden_layers"]
+    if kind == "qwen3_moe":
+        raise UserError(
+            f"its config.json has use_sliding_window=true; of {kind} only attention that reaches all is read"
+        )
+    # Qwen's first releases say from which layer on attention slides instead of what each layer does.
+    whole_layers = min(c.get("max_window_layers", 28), layers) if kind == "qwen3" else 0
+    usual = ["full_attention"] * whole_layers + ["sliding_attention"] * (layers - whole_layers)
+    kinds = c.get("layer_types") or usual
     whole = [n + 1 for n, kind in enumerate(kinds) if kind == "full_attention"]
     if not whole:
         return {"sliding_window": window}

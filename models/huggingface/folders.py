@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -92,7 +92,7 @@ def _check(folder: Path, network: Transformer, architecture: Architecture) -> No
 def import_folder(folder: Path, destination: Path) -> dict[str, Any]:
     """Write the files of a model artifact from a folder of transformers, and return its config.json.
 
-    Raises UserError where a file is missing or the model is none that the network computes.
+    Raises UserError where a file is missing or cannot be read, or the model is none that the network computes.
     """
     config = _read(folder / "config.json")
     architecture = named(str(config.get("model_type")))
@@ -101,6 +101,8 @@ def import_folder(folder: Path, destination: Path) -> dict[str, Any]:
         config["tie_word_embeddings"] = False
     cfg = read_config(architecture.model_type, config)
     weights = to_ours(architecture.model_type, cfg, tensors)
+    if "vocab_size" not in config:
+        raise UserError(f"{folder}: its config.json does not say vocab_size")
     vocab_size = int(config["vocab_size"])
     if (rows := len(weights["embed.weight"])) != vocab_size:
         raise UserError(f"{folder}: config.json says vocab_size={vocab_size}, its embedding has {rows} rows")
@@ -111,7 +113,11 @@ def import_folder(folder: Path, destination: Path) -> dict[str, Any]:
         "eod": _end_of_document(folder, config),
         "model": cfg.model_dump(),
     }
-    network_of(cfg, vocab_size, weights)  # every tensor has its place and its shape
+    try:
+        network_of(cfg, vocab_size, weights)
+    except RuntimeError as exc:  # every tensor has its place already; of some the shape is another one
+        differs = str(exc).strip().splitlines()[-1].strip().rstrip(".")
+        raise UserError(f"{folder}: its weights are not of the shape that config.json says: {differs}") from exc
     save_file(weights, destination / "model.safetensors", {"format": "pt"})
     _write(destination / "config.json", about)
     if not (folder / "tokenizer.json").is_file():
@@ -150,8 +156,14 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         if not path.is_file():
             hint = "; pickled weights (.bin) are not read, save them as safetensors with transformers"
             raise UserError(f"{folder}: {path.name} is missing{hint if path == folder / 'model.safetensors' else ''}")
-        with safe_open(path, framework="pt") as stream:
-            tensors |= {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
+        try:
+            with safe_open(path, framework="pt") as stream:
+                tensors |= {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
+        except SafetensorError as exc:
+            raise UserError(
+                f"{path}: cannot be read as safetensors ({exc}); {path.stat().st_size:,} bytes: cut short, or a "
+                "pointer to a file of Git LFS?"
+            ) from exc
     return tensors
 
 

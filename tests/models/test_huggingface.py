@@ -1,6 +1,7 @@
 """Hugging Face: the logits of both implementations agree, in every family and both ways."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,50 @@ def test_logits_agree_both_ways(name: str, tmp_path: Path) -> None:
 def test_a_shape_that_nobody_computes_is_refused_with_what_stands_in_the_way(shape: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         architecture_for(ModelConfig.model_validate(shape))
+
+
+def spoil_config(**changes: Any) -> Callable[[Path], None]:
+    """Return what replaces keys of config.json; of None it takes them away."""
+
+    def spoil(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        changed = {name: value for name, value in {**config, **changes}.items() if value is not None}
+        (folder / "config.json").write_text(json.dumps(changed))
+
+    return spoil
+
+
+def add_tensor(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file({**weights, "surplus": torch.ones(2)}, folder / "model.safetensors")
+
+
+def point_elsewhere(folder: Path) -> None:
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "said"),
+    [
+        ("gpt2", add_tensor, "1 tensors that the network has not, transformer.surplus among them"),
+        ("gpt2", point_elsewhere, r"model.safetensors: cannot be read as safetensors .*Git LFS"),
+        ("gpt2", spoil_config(n_inner=99), "not of the shape that config.json says: .*ffn.down.weight"),
+        ("llama", spoil_config(vocab_size=None), "does not say vocab_size"),
+        ("qwen3-moe", spoil_config(use_sliding_window=True, sliding_window=4), "use_sliding_window=true"),
+        (
+            "qwen3-window",
+            spoil_config(use_sliding_window=True, sliding_window=5, max_window_layers=2, layer_types=None),
+            "other layers than each nth reach everything",
+        ),
+    ],
+)
+def test_a_folder_that_cannot_be_read_as_it_is_meant_is_refused_in_a_line(
+    name: str, spoil: Callable[[Path], None], said: str, tmp_path: Path
+) -> None:
+    artifact(tmp_path / "artifact", SHAPES[name][1])
+    export_folder(tmp_path / "artifact", tmp_path / "exported", check=False)
+    spoil(tmp_path / "exported")
+    (tmp_path / "imported").mkdir()
+    with pytest.raises(UserError, match=said) as error:
+        import_folder(tmp_path / "exported", tmp_path / "imported")
+    assert "\n" not in str(error.value)
