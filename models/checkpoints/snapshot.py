@@ -24,6 +24,8 @@ class Snapshot:
     def add(self, path: Path, value: Any) -> None:
         """Note a copy of `value`, to be written with `torch.save` to the path, which may be absolute."""
         self._objects[path] = host_copy(value)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # the copies were only begun, and the next step changes what they are of
 
     @property
     def bytes(self) -> int:
@@ -50,8 +52,6 @@ class SnapshotEngine(CheckpointEngine):  # type: ignore[misc]
     def take(self) -> Snapshot:
         """Return what has been collected since the last call."""
         taken, self._snapshot = self._snapshot, Snapshot()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()  # the copies were only begun
         return taken
 
     def create(self, info: CheckpointCommitInfo) -> None:

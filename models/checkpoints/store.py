@@ -260,6 +260,8 @@ class Checkpoints:
         """Remove what the retention does not keep, and what earlier lives left unfinished; each marker first."""
         complete = self.complete()
         kept = self._retention.kept([_step(name) for name in complete])
+        # What an earlier life has made as permanent stays so, whatever this one is told to keep.
+        kept |= {_step(name) for name in complete if name.startswith(f"{KEPT}/")}
         newest_of = {_step(name): name for name in complete}  # of two for one step, one is enough
         for name in self.names():
             if _step(name) in kept and newest_of[_step(name)] == name:

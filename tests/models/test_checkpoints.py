@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from infra.errors import DataError, UserError
 from infra.storage import Storage
 from models.checkpoints import Checkpoint, Checkpoints, Retention, check_resumable
+from models.checkpoints.snapshot import Snapshot
 
 
 def make(storage: Storage, scratch: Path, newest: int = 2, *, mark: str = "life1", **other: Any) -> Checkpoints:
@@ -106,6 +108,24 @@ def test_permanent_ones_and_those_before_a_spike_stay(tmp_path: Path) -> None:
     assert storage.names("checkpoints") == ["newest.json", "step-00000100-life1", "step-00000110-life1"]
     checkpoints.remove_after(100)
     assert loaded(checkpoints) == (100, "weights of 100")
+
+
+def test_what_was_permanent_stays_where_a_later_life_is_told_to_keep_less(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "partial"))
+    save(make(storage, tmp_path / "scratch", 1, every=10), 10)
+    later = make(storage, tmp_path / "scratch", 1, mark="life2")
+    save(later, 20)
+    save(later, 30)
+    assert storage.names("kept") == ["step-00000010-life1"]
+    assert storage.names("checkpoints") == ["newest.json", "step-00000030-life2"]
+
+
+def test_copies_that_were_begun_on_a_gpu_have_ended_when_a_file_was_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[int] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.synchronize", lambda: waited.append(1))
+    Snapshot().add(Path("state/average.pt"), {"average": torch.zeros(2)})
+    assert waited, "the average is noted after DeepSpeed's files"
 
 
 def test_the_marker_waits_for_the_files_of_ranks_on_other_machines(tmp_path: Path) -> None:
