@@ -55,7 +55,7 @@ from models.watch import read_stacks
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _METRICS = (
     "tokens_per_second", "mfu", "mfu_reason", "device", "precision_reason", "threads", "ranks", "micro_batch",

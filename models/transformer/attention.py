@@ -19,6 +19,9 @@ from models.transformer.masks import Mask
 from models.transformer.norms import RMSNorm
 from models.transformer.positions import rotate
 
+_SHORT = 256
+"""Positions up to which attention in full is the faster one in bf16 on a CPU."""
+
 
 class Attention(nn.Module):
     """Self-attention with grouped keys and values."""
@@ -70,19 +73,25 @@ class Attention(nn.Module):
             masked = (
                 mask is not None and q.device.type == "cuda"
             )  # fused kernels with a mask want as many heads of each
-            if grouped and (masked or self.softcap is not None):
+            in_full = self.softcap is not None or self._short_on_cpu(q)
+            if grouped and (masked or in_full):
                 k, v = (each.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for each in (k, v))
                 grouped = False
             square = causal and mask is None and q.shape[2] > 1
             dropout = self.dropout if self.training else 0.0
-            if self.softcap is None:
+            if in_full:
+                y = full_attention(q, k, v, mask, causal=square, scale=self.scale, cap=self.softcap, dropout=dropout)
+            else:
                 y = F.scaled_dot_product_attention(
                     q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=square, scale=self.scale, enable_gqa=grouped
                 )
-            else:
-                y = capped_attention(q, k, v, mask, causal=square, scale=self.scale, cap=self.softcap, dropout=dropout)
         output: Tensor = self.output(y.transpose(1, 2).flatten(2))
         return output
+
+    def _short_on_cpu(self, q: Tensor) -> bool:
+        """Tell whether training computes attention in full: SDPA's kernel for bf16 on CPUs takes two to three times as
+        long for up to 256 positions, and as long for 1,000 (tests/benchmarks/LOG.md)."""
+        return self.training and q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] <= _SHORT
 
 
 class CrossAttention(Attention):
@@ -101,13 +110,24 @@ class CrossAttention(Attention):
         return self.attend(q, *kept, context.memory_mask, causal=False)
 
 
-def capped_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool, scale: float, cap: float, dropout: float
+def full_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    *,
+    causal: bool,
+    scale: float,
+    cap: float | None,
+    dropout: float,
 ) -> Tensor:
-    """Return attention whose scaled logits are bent to within `cap` before the mask; fully masked queries find zero."""
-    scores = cap * torch.tanh((q * scale) @ k.mT / cap)
+    """Return attention by way of all scores, bent to within `cap` before the mask; fully masked queries find zero."""
+    scores = (q * scale) @ k.mT
+    if cap is not None:
+        scores = cap * torch.tanh(scores / cap)
     if causal:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+        future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+        scores = scores.masked_fill(future, -torch.inf)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
     weights = scores.float().softmax(dim=-1)

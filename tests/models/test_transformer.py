@@ -139,7 +139,7 @@ def test_a_window_reaches_so_many_positions_and_a_global_layer_all() -> None:
         assert moved.tolist() == [2 <= position < first_unmoved for position in range(12)]
 
 
-def test_capped_attention_bends_the_logits_before_they_are_masked() -> None:
+def test_full_attention_bends_the_logits_before_they_are_masked() -> None:
     model = network(layers=1, attention_softcap=0.5, kv_heads=2, qk_norm=False, positions="none")
     attention, x = model.blocks[0].attention, torch.randn(1, 6, 32, generator=torch.Generator().manual_seed(1))
     found = attention(x, make_context(model.cfg, x, causal=True))
@@ -246,6 +246,18 @@ def test_dropout_is_the_seeds_in_training_and_absent_in_evaluation() -> None:
         drawn.append(model.logits(tokens()))
     torch.testing.assert_close(drawn[0], drawn[1], rtol=0, atol=0)
     assert (drawn[0] - drawn[2]).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("cap", [None, 2.0])
+def test_each_place_that_drops_does_so_by_itself(cap: float | None) -> None:
+    model = network(family="encoder_decoder", dropout=0.5, attention_softcap=cap)
+    assert model.encoder is not None
+    kept = model.logits(tokens(), **source({"family": "encoder_decoder"}))
+    block = model.blocks[0]
+    for place in (model.dropout, block.dropout, block.attention, block.cross, model.encoder.dropout):
+        place.train()
+        assert (model.logits(tokens(), **source({"family": "encoder_decoder"})) - kept).abs().max() > 1e-2
+        model.eval()
 
 
 @pytest.mark.parametrize("scheme", ["scaled", "gpt2", "bert", "t5"])
