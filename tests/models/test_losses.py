@@ -101,10 +101,14 @@ def moe(**changes: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("normalise", [True, False])
 def test_experts_are_a_weighted_sum_over_each_positions_top_k_and_none_is_dropped(normalise: bool) -> None:
-    model = network(**moe(normalise_top_k=normalise, shared_experts=1)).eval()
-    layer, x = model.blocks[1].ffn, torch.randn(2, 7, 16, generator=torch.Generator().manual_seed(1))
-    found, _ = layer(x)
-    probabilities = (x @ layer.router.weight.T).softmax(dim=-1)
+    shape = moe(normalise_top_k=normalise, shared_experts=1, balance_weight=0.5, router_z_weight=0.25)
+    layer = network(**shape).eval().blocks[1].ffn
+    x = torch.randn(2, 7, 16, generator=torch.Generator().manual_seed(1))
+    found, auxiliary = layer(x)
+    logits = x @ layer.router.weight.T
+    probabilities = logits.softmax(dim=-1)
+    balance = balance_loss(probabilities, probabilities.topk(2, dim=-1).indices)
+    torch.testing.assert_close(auxiliary, 0.5 * balance + 0.25 * router_z_loss(logits))
     expected = layer.shared(x)
     for b in range(2):
         for t in range(7):
