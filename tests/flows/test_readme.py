@@ -58,6 +58,8 @@ def files() -> None:
     Path("books/one.epub").touch()
     Path("books/two.pdf").touch()
     Path("books/three.txt").write_text("The water of the race turns the wheel.\n")
+    Path("texts").mkdir()
+    Path("texts/one.txt").write_text("The water of the race turns the wheel.\n")
     Path("blocklists/adult").mkdir(parents=True)
     Path("blocklists/adult/domains").write_text("adult.test\n")
     Path("blocklists/en.txt").write_text("drat\n")
