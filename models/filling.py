@@ -39,9 +39,9 @@ def marks(model: LanguageModel, vocabulary: Vocabulary) -> dict[str, int]:
 def fill(model: LanguageModel, vocabulary: Vocabulary, prompt: str) -> Filled:
     """Fill in a prompt with the likeliest tokens.
 
-    Raises UserError where nothing is missing in it, or it is longer than the model's context.
+    Raises UserError where nothing is missing in it, a sentinel stands twice, or it is longer than the model reads.
     """
-    known = marks(model, vocabulary)
+    known, two = marks(model, vocabulary), model.network.cfg.family == "encoder_decoder"
     pattern = "|".join(re.escape(name) for name in sorted(known, key=len, reverse=True))
     parts = re.split(f"({pattern})", prompt) if known else [prompt]
     if len(parts) == 1:
@@ -51,8 +51,12 @@ def fill(model: LanguageModel, vocabulary: Vocabulary, prompt: str) -> Filled:
     for part, follows in zip(parts, [*parts[1:], ""], strict=True):
         # The space before a word is part of its token.
         tokens += [known[part]] if part in known else model.encode(part.rstrip(" ") if follows in known else part)
-    if len(tokens) > model.sequence_length:
-        raise UserError(f"{prompt[:40]!r}…: has {len(tokens)} tokens, the model reads {model.sequence_length}")
+    spans = [token for token in tokens if vocabulary.special[token]] if two else []
+    if len(set(spans)) < len(spans):
+        raise UserError(f"{prompt[:40]!r}…: names a sentinel twice; number what is missing: {', '.join([*known][:2])}")
+    room = model.sequence_length - two  # an end token follows
+    if len(tokens) > room:
+        raise UserError(f"{prompt[:40]!r}…: has {len(tokens)} tokens, the model reads {room}")
     return Filled(prompt, model.tokenizer.decode(filled(model, vocabulary, tokens)))
 
 
@@ -76,7 +80,7 @@ def _masks(model: LanguageModel, vocabulary: Vocabulary, tokens: list[int], neve
 def _spans(model: LanguageModel, vocabulary: Vocabulary, tokens: list[int], never_V: Tensor) -> dict[int, list[int]]:
     """Return what the model writes behind each sentinel of the source, in their order; ends where the model does."""
     wanted = [token for token in tokens if token in set(vocabulary.sentinels.tolist())]
-    source_BS = torch.tensor([[*tokens, vocabulary.end][-model.sequence_length :]])
+    source_BS = torch.tensor([[*tokens, vocabulary.end]])
     spans: dict[int, list[int]] = {}
     cache, token = Cache(), vocabulary.end
     for _ in range(min(MOST_TOKENS + len(wanted), model.sequence_length - 1)):

@@ -76,6 +76,12 @@ def test_an_encoder_decoder_writes_spans_where_their_sentinels_stand(tmp_path: P
     assert found.text == "the mill turns while the water runs"
     tokens = made.encode("the").ids
     assert filled(model, vocabulary, [*tokens, first, *tokens, second]) == [*tokens, *spans[0], *tokens, *spans[1]]
+    with pytest.raises(UserError, match=r"a sentinel twice.*<extra_id_0>, <extra_id_1>"):
+        fill(model, vocabulary, "the <extra_id_0> while the <extra_id_0> runs")
+    letters = len(made.encode("!").ids)
+    fill(model, vocabulary, "<extra_id_0>" + "!" * (30 // letters))  # and the end: 32 in all
+    with pytest.raises(UserError, match="has 32 tokens, the model reads 31"):
+        fill(model, vocabulary, "<extra_id_0>" + "!" * (31 // letters))
     model.network.says = [vocabulary.end] * 64  # type: ignore[assignment]
     assert filled(model, vocabulary, [*tokens, first, *tokens]) == [*tokens, *tokens]  # an end comes after all spans
 

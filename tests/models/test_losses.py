@@ -150,6 +150,18 @@ def test_auxiliary_losses_reach_the_router_in_training_and_no_measure() -> None:
     assert (both[0] - both[1]).abs().max() > 1e-3
 
 
+def test_the_experts_of_both_stacks_have_their_losses() -> None:
+    model = network(family="encoder_decoder", **moe(balance_weight=1.0)).train()
+    source = drawn(3)
+    total, plain = model(drawn(1), drawn(2), None, source, reduction="train")
+    assert model.encoder is not None
+    _, encoder = model.encoder(model.embedded(source), None)
+    found = model.hidden(drawn(1), None, None, source)[1]
+    assert encoder > 0.5
+    assert found > encoder + 0.5  # a balance loss is about 1
+    torch.testing.assert_close(total - plain, found)
+
+
 def test_auxiliary_losses_are_the_same_however_a_batch_is_cut() -> None:
     model = network(**moe(balance_weight=1.0, router_z_weight=1.0)).train()
     documents = torch.tensor([[0] * 8, [0] * 3 + [1] * 5, [0] * 6 + [PADDING] * 2])
@@ -160,3 +172,7 @@ def test_auxiliary_losses_are_the_same_however_a_batch_is_cut() -> None:
         total, part = model(drawn(1)[row], drawn(2)[row], documents[row], reduction="train", weight=1 / 24)
         parts.append(total - part)
     torch.testing.assert_close(torch.stack(parts).mean(), whole - plain)
+    moved = drawn(1)
+    moved[2, 6:] = (moved[2, 6:] + 1) % VOCABULARY  # padding, which no expert is judged by
+    total, part = model(moved, drawn(2), documents, reduction="train", weight=1 / 24)
+    torch.testing.assert_close(total - part, whole - plain)
