@@ -8,6 +8,7 @@ The supervisor's heart-beat is a number that it changes in a file; no clocks are
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import socket
@@ -97,10 +98,11 @@ class _Watch:
     def _run(self) -> None:
         last = begun = Beat.read(self._folder)
         passed = dict(begun.signals) if begun is not None else {}
-        changed = time.monotonic()
-        while time.monotonic() - changed < self._silence:
+        changed, stopping = time.monotonic(), False
+        while time.monotonic() - changed < self._silence and _is_there(self._folder) is not False:
             time.sleep(POLL_SECONDS)
-            if (self._folder / STOP_FILE).exists():
+            if not stopping and _is_there(self._folder / STOP_FILE):
+                stopping = True
                 os.kill(os.getpid(), signal.SIGINT)  # the main thread ends the ranks, asking first
             beat = Beat.read(self._folder)
             if beat is None or beat == last:
@@ -110,11 +112,26 @@ class _Watch:
                 if count > passed.get(name, 0) and self.leader is not None:
                     signal_ranks(self.leader, signal.Signals[name])
             passed = dict(beat.signals)
-        sys.stderr.write(f"no heart-beat of the supervisor for {self._silence:g} s: this machine's ranks are ended\n")
+        sys.stderr.write(
+            f"no heart-beat of the supervisor for {self._silence:g} s, or another one has taken over: this machine's "
+            "ranks are ended\n"
+        )
         sys.stderr.flush()
         for pid in session(self.leader) if self.leader is not None else []:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         os._exit(ABANDONED)
+
+
+def _is_there(path: Path) -> bool | None:
+    """Tell whether a file is there; None where the shared file system gives no answer."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def _meet(folder: Path, group: Group, index: int, *, round_: str) -> tuple[str, int]:

@@ -11,6 +11,7 @@ import os
 import shutil
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Literal, Protocol
@@ -156,6 +157,9 @@ def run_on_cluster(
 ) -> int:
     """Run a group of ranks on a cluster; as `run_group`, where seconds in a queue do not count against `timeout`."""
     shutil.rmtree(folder, ignore_errors=True)
+    # A folder of its own: the agents of a killed supervisor must not take this one's heart-beat for that of theirs,
+    # nor a job that it left in a queue find what to run.
+    folder = folder / uuid.uuid4().hex[:8]
     folder.mkdir(parents=True)
     passed = {name: value for name, value in os.environ.items()
               if name.startswith(_ENVIRONMENT) and name != "CUDA_VISIBLE_DEVICES"}  # fmt: skip
