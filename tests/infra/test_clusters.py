@@ -313,10 +313,11 @@ def test_ranks_are_told_to_save_and_do_not_outlive_a_killed_supervisor(cluster: 
         killed = supervisor(tmp_path / "killed")
         wait_until((tmp_path / "killed" / "pid").exists)
         pid = int((tmp_path / "killed" / "pid").read_text())
+        if isinstance(cluster, Hosts):  # the heart-beat of the next one is not that of these ranks
+            again = supervisor(tmp_path / "killed")
+            wait_until(lambda: int((tmp_path / "killed" / "pid").read_text()) != pid)
         killed.send_signal(signal.SIGKILL)
         killed.wait()
-        if isinstance(cluster, Hosts):  # the next one's heart-beat is not that of these ranks
-            again = supervisor(tmp_path / "killed")
         wait_until(lambda: not alive(pid), seconds=15)
     finally:
         for process in (told, killed, again):
