@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
 from models.config.base import CONFIG
 from models.config.shape import ModelConfig
@@ -35,17 +36,17 @@ class DialConfig(BaseModel):
 
     depth: int | None = Field(default=None, ge=1, le=DEEPEST)
     """Transformer blocks; the horizon is then compute-optimal."""
-    flops: float | None = Field(default=None, gt=0)
+    flops: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Compute budget of the whole training, in floating-point operations."""
-    minutes: float | None = Field(default=None, gt=0)
+    minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Compute budget as time, in minutes, at `flops_per_second`."""
-    flops_per_second: float | None = Field(default=None, gt=0)
+    flops_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """What the machine reaches in training, in floating-point operations a second: `millrace dial --minutes 10`
     measures it. It is written down, because a recipe must mean the same model on every machine."""
     vocab_size: int | None = Field(default=None, ge=1)
     """Tokens of the vocabulary, for counting parameters; by default what `tokenizer` asks for, and 256 for characters,
     whose number nobody knows before the tokenizer is made."""
-    tokens_per_parameter: float = Field(default=20.0, gt=0)
+    tokens_per_parameter: float = Field(default=20.0, gt=0, allow_inf_nan=False)
     """Training tokens for each parameter that tokens are multiplied with (Chinchilla, arXiv 2203.15556: about 20;
     nanochat: 12; more where the model will be used a lot)."""
 
@@ -119,18 +120,41 @@ def expand_dial(value: Any) -> Any:
     """Return the raw training in a recipe with what its dial derives put in below its own keys."""
     if not isinstance(value, Mapping) or value.get("dial") is None:
         return value
-    dial = DialConfig.model_validate(value["dial"])
-    derived = _derive(dial, value).values
+    dial = _checked(value["dial"])
+    if dial.vocab_size is None:
+        raise ValueError(
+            "dial.vocab_size: say how many tokens the vocabulary will have; parameters are counted with it"
+        )
+    try:
+        derived = _derive(dial, value).values
+    except (AttributeError, TypeError, ValueError, ArithmeticError):
+        derived = _derive(dial, {}).values  # a key of the recipe is wrong: validation says which, beside these
     out: dict[str, Any] = dict(value)
-    out["model"] = dict(expand_model(value.get("model") or {}))
+    out["model"] = expand_model(value.get("model") or {})
     for field, number in derived.items():
         *above, last = field.split(".")
         at = out
         for key in above:
+            if not isinstance(at.get(key) or {}, Mapping):
+                break
             at[key] = dict(at.get(key) or {})
             at = at[key]
-        at[last] = number
+        else:
+            if at.get(last) is None:
+                at[last] = number
     return out
+
+
+def _checked(value: Any) -> DialConfig:
+    """Return what the key `dial` says; raises ValidationError whose places begin with it."""
+    try:
+        return DialConfig.model_validate(value)
+    except ValidationError as exc:
+        found = [
+            InitErrorDetails(type=e["type"], loc=("dial", *e["loc"]), input=e["input"], ctx=e.get("ctx", {}))
+            for e in exc.errors()
+        ]
+        raise ValidationError.from_exception_data(exc.title, found) from exc
 
 
 def reasons(dial: DialConfig, training: Mapping[str, Any]) -> list[Reason]:
@@ -139,11 +163,7 @@ def reasons(dial: DialConfig, training: Mapping[str, Any]) -> list[Reason]:
 
 
 def _derive(dial: DialConfig, given: Mapping[str, Any]) -> _Derivation:
-    vocabulary = dial.vocab_size
-    if vocabulary is None:
-        raise ValueError(
-            "dial.vocab_size: say how many tokens the vocabulary will have; parameters are counted with it"
-        )
+    vocabulary = dial.vocab_size or CHARACTERS
     own_model = expand_model(given.get("model") or {})
     made = _Derivation({**given, "model": own_model})
     budget = dial.budget
@@ -183,10 +203,12 @@ def _shape(made: _Derivation, dial: DialConfig, own: Mapping[str, Any], vocabula
         why = f"the deepest that sees {dial.tokens_per_parameter:g} tokens a parameter within the budget"
     depth = made.decide("model.layers", depth, why)
     width = made.decide("model.width", ASPECT * depth, f"{ASPECT} a layer (nanochat's aspect ratio)")
-    head = own.get("head_width") or _head_width(width)
+    heads = max(1, width // own["head_width"]) if own.get("head_width") else width // _head_width(width)
     made.decide(
-        "model.heads", max(1, width // head), f"{head} wide each: 128 from width 512 on (nanochat), 64 below (GPT-2)"
-    )
+        "model.heads", heads,
+        f"{own.get('head_width') or width // heads} wide each: 128 from width 512 on (nanochat), 64 below (GPT-2), or "
+        "as near as divides the width",
+    )  # fmt: skip
     length = _length(width)
     made.decide(
         "model.sequence_length", length,
@@ -195,7 +217,14 @@ def _shape(made: _Derivation, dial: DialConfig, own: Mapping[str, Any], vocabula
 
 
 def _head_width(width: int) -> int:
-    return 128 if width >= 512 and width % 128 == 0 else math.gcd(width, 64)
+    """Return what is usual where it divides the width, else its even divisor nearest to 64 (rotary positions turn
+    pairs), else all of it."""
+    if width >= 512 and width % 128 == 0:
+        return 128
+    if (shared := math.gcd(width, 64)) >= 32:
+        return shared
+    even = [size for size in range(2, width + 1, 2) if width % size == 0]
+    return min(even, key=lambda size: abs(math.log(size / 64)), default=width)
 
 
 def _length(width: int) -> int:

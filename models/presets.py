@@ -228,8 +228,8 @@ PRESETS: Final[Mapping[str, Preset]] = {
 
 def preset(name: object) -> Preset:
     """Return the preset of that name; raises ValueError that lists the names."""
-    if name in PRESETS:
-        return PRESETS[str(name)]
+    if isinstance(name, str) and name in PRESETS:
+        return PRESETS[name]
     close = difflib.get_close_matches(str(name), PRESETS, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise ValueError(f"preset: there is none called {name!r}; {hint}there is {', '.join(PRESETS)}")

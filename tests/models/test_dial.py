@@ -104,3 +104,29 @@ def test_a_recipe_counts_with_the_vocabulary_that_its_tokenizer_is_asked_for() -
     assert vocabulary("pretrain.dial.vocab_size=65") == 65
     with pytest.raises(ValidationError, match="say how many tokens the vocabulary will have"):
         vocabulary("tokenizer={kind: model}", "pretrain.initial_weights=another")
+
+
+@pytest.mark.parametrize(
+    ("training", "place"),
+    [
+        ({"dial": {"dept": 4}}, ("dial", "dept")),
+        ({"dial": {"depth": "x"}}, ("dial", "depth")),
+        ({"dial": {"flops": math.inf}}, ("dial", "flops")),
+        ({"model": {"width": "wide"}}, ("model", "width")),
+        ({"model": {"width": 0}}, ("model", "width")),
+        ({"model": {"laers": 4}}, ("model", "laers")),
+        ({"model": "gpt2"}, ("model",)),
+        ({"batch": 0}, ("batch",)),
+        ({"steps": "many"}, ("steps",)),
+        ({"optimizer": "adamw"}, ("optimizer",)),
+    ],
+)
+def test_what_is_wrong_beside_a_dial_is_told_at_its_place(training: dict[str, Any], place: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        dialled(**{"dial": {"depth": 2}, **training})
+    assert [error["loc"] for error in caught.value.errors()] == [place]
+
+
+def test_a_width_that_64_does_not_divide_has_heads_of_about_that_width() -> None:
+    for width, heads in ((100, 2), (192, 3), (288, 9), (640, 5), (600, 10), (22, 1)):
+        assert dialled(dial={"depth": 2}, model={"width": width}).model.heads == heads
