@@ -17,13 +17,29 @@ from models.presets import gives_way
 
 M = TypeVar("M", bound=BaseModel)
 
+_FORMS = {
+    "tuple_type": "must be a list, as in [a, b]",
+    "list_type": "must be a list, as in [a, b]",
+    "dict_type": "must be a mapping, as in {key: value}",
+    "model_type": "must be a mapping, as in {key: value}",
+    "model_attributes_type": "must be a mapping, as in {key: value}",
+}
+"""What pydantic says of the form of a value, in terms of YAML."""
+
 
 class _Loader(yaml.SafeLoader):
-    """YAML without dates: `snapshot: 2027-01-31` is the text that it looks like."""
+    """YAML without dates and without numbers to the base of 60: `snapshot: 2027-01-31` and `time: 10:00:00` are the
+    texts that they look like."""
+
+
+def _text_to_the_eye(tag: str, pattern: re.Pattern[str]) -> tuple[str, re.Pattern[str]]:
+    if tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+        return tag, re.compile(rf"(?!.*:)(?:{pattern.pattern})", re.VERBOSE)
+    return tag, pattern
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    first: [_text_to_the_eye(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
@@ -47,10 +63,16 @@ def read_recipe(recipe: str, sets: list[str] | None = None) -> dict[str, Any]:
     return data
 
 
-def extended(value: Any) -> Any:
-    """Return a recipe with the keys of the one that it `extends`."""
+def extended(value: Any, below: tuple[str, ...] = ()) -> Any:
+    """Return a recipe with the keys of the one that it `extends`, which may extend another.
+
+    Raises UserError where they extend one another in a circle; `below` are those that led here.
+    """
     if isinstance(value, dict) and value.get("extends"):
-        base = _read(str(value["extends"]))
+        name = str(value["extends"])
+        if name in below:
+            raise UserError(f"recipe {name}: extends itself, by way of {' and '.join(below)}")
+        base = extended(_read(name), (*below, name))
         over = {k: v for k, v in value.items() if k != "extends"}
         if isinstance(over.get("pretrain"), dict):
             base["pretrain"] = gives_way(base.get("pretrain"), over["pretrain"])
@@ -165,19 +187,42 @@ def _explain(error: Any, root: type[BaseModel]) -> str:
         return _explain_kind(error, where, [str(_kind(option)) for option in model or []])
     if error["type"] == "extra_forbidden":
         name = str(error["loc"][-1])
-        known = _fields(_place(error["loc"][:-1], root)[1])
-        close = difflib.get_close_matches(name, known, n=1)
+        section = _place(error["loc"][:-1], root)[1]
+        known = _fields(section)
+        close = _deeper(section, name) or difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(known)}" if known else ""
-        return f"{where}: unknown key" + (f"; {hint}" if hint else "")
+        return f"{where}: unknown key" + (f"; {hint}" if hint else "") + _other_kind(error, root)
     if error["type"] == "missing":
         return f"{where}: required and missing"
-    message = error["msg"].removeprefix("Value error, ")
+    message = _FORMS.get(error["type"]) or error["msg"].removeprefix("Value error, ")
     field, colon, rest = message.partition(": ")
     if where and colon and re.split(r"[.\[]", field)[0] in _fields(model):
         where, message = f"{where}.{field}", rest
     given = error.get("input")
     shown = f" (given {given!r})" if isinstance(given, (str, int, float, bool)) else ""
     return f"{where}: {message}{shown}" if where else message
+
+
+def _deeper(section: Any, name: str) -> list[str]:
+    """Return where a key is that was written one level too high."""
+    fields = getattr(section, "model_fields", {})
+    return [f"{below}.{name}" for below, field in fields.items() if name in _fields(_model_in(field.annotation))]
+
+
+def _other_kind(error: Any, root: type[BaseModel]) -> str:
+    """Return what to do where a key is one of another kind, as where `--set` changes the kind alone; else nothing."""
+    if len(error["loc"]) < 2:
+        return ""
+    *above, kind, name = error["loc"]
+    where, options = _place(tuple(above), root)
+    named = [each for each in options if name in _fields(each)] if isinstance(options, list) else []
+    if not named:
+        return ""
+    where = where.replace("[", ".").replace("]", "")
+    return (
+        f' (kind={_kind(named[0])} has it, kind={kind} has not; `--set "{where}={{kind: {kind}}}"` drops the keys '
+        "of another kind)"
+    )
 
 
 def _explain_kind(error: Any, where: str, kinds: list[str]) -> str:

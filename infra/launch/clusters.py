@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 _CONFIG = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -13,6 +13,10 @@ def _option(value: str) -> str:
     if not re.fullmatch(r"--[a-z][a-z-]*(=[^\s\n]+)?", value):
         raise ValueError(f"{value!r} is not an option of sbatch as in --constraint=h100")
     return value
+
+
+def _minutes(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _time_limit(value: str) -> str:
@@ -51,7 +55,7 @@ class SlurmConfig(BaseModel):
     """Partition to submit to; the cluster's default otherwise."""
     account: str | None = None
     """Account to charge."""
-    time: Annotated[str, AfterValidator(_time_limit)] | None = None
+    time: Annotated[str, BeforeValidator(_minutes), AfterValidator(_time_limit)] | None = None
     """Time limit: minutes, HH:MM:SS or DAYS-HH:MM:SS; the partition's default otherwise."""
     signal_seconds: int = Field(default=120, ge=0, le=65535)
     """How long before the time limit ranks are told to save, in seconds (`--signal=USR1@120`)."""

@@ -1,7 +1,7 @@
 """Where and how a model is trained, and how a batch is cut for that."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
@@ -74,7 +74,7 @@ class ExecutionConfig(BaseModel):
     keep_every: int | None = Field(default=None, ge=1)
     """Checkpoints at multiples of so many steps are made whatever else says when, and are permanent: they stay beside
     the artifact, in its folder partial/kept, when the run is over."""
-    keep_steps: list[int] = []
+    keep_steps: list[Annotated[int, Field(ge=1)]] = []
     """Checkpoints after these steps are made and permanent as well."""
     resume: Literal["auto", "required"] = "auto"
     """What a run does that finds no checkpoint of its own: train from the first step, or refuse."""

@@ -51,6 +51,18 @@ def test_a_recipe_can_extend_a_shipped_one(tmp_path: Path) -> None:
     assert Recipe.model_validate({"extends": "pydoc", "name": "mine"}).ingest == base.ingest
 
 
+def test_a_recipe_can_extend_one_that_extends_another(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("extends: shakespeare-char\nname: first\npretrain: {steps: 7, schedule: {warmup_steps: 2}}\n")
+    second.write_text(f"extends: {first}\nname: second\npretrain: {{batch: 4}}\n")
+    loaded = load_recipe(str(second), inputs=["a.txt"])
+    assert (loaded.name, loaded.pretrain.steps, loaded.pretrain.batch) == ("second", 7, 4)
+    assert loaded.ingest.sources[0].paths == ["a.txt"]  # type: ignore[union-attr]
+    first.write_text(f"extends: {second}\nname: first\n")
+    with pytest.raises(UserError, match="extends itself, by way of"):
+        load_recipe(str(second))
+
+
 _SLICE = {"kind": "common_crawl", "name": "x", "snapshots": ["CC-MAIN-2026-01"], "domains": ["a.example"]}
 _NO_SIGNALS: dict[str, object] = {"annotate": None, "select": None, "redact": None}
 
@@ -176,6 +188,13 @@ def test_a_file_that_is_no_recipe_is_named(recipe: Path, text: str, words: str) 
         ("name.first=x", "name is a value"),
         ("select.min_words=[1", "not valid YAML"),
         ("nothing.here=1", "nothing: unknown key"),
+        ("steps=7", r"steps: unknown key; did you mean pretrain\.steps\?"),
+        ("pretrain.ranks=2", r"pretrain\.ranks: unknown key; did you mean execution\.ranks\?"),
+        ("pretrain.optimizer={kind: lion, iterations: 5}", r"kind=muon has it, kind=lion has not; `--set \"pretrain\."),
+        ("pretrain.execution.telemetry=wandb", r"telemetry: must be a list, as in \[a, b\] \(given 'wandb'\)"),
+        ("pretrain.execution=3", r"execution: must be a mapping, as in \{key: value\}"),
+        ("pretrain.execution.keep_steps=[0]", r"keep_steps\[0\]: Input should be greater"),
+        ("pretrain.preset={a: 1}", "preset: there is none called {'a': 1}"),
     ],
 )
 def test_a_wrong_set_is_named(recipe: Path, assignment: str, words: str) -> None:
@@ -187,6 +206,14 @@ def test_a_date_as_snapshot_is_text(recipe: Path) -> None:
     assert load_recipe(str(recipe), sets=["snapshot=2027-01-31"]).snapshot == "2027-01-31"
     recipe.write_text(yaml.safe_dump(TINY) + "snapshot: 2027-02-28\n")
     assert load_recipe(str(recipe)).snapshot == "2027-02-28"
+
+
+def test_times_of_slurm_are_read_as_they_are_written(recipe: Path) -> None:
+    for written, meant in (("10:30:00", "10:30:00"), ("60", "60"), ("90:00", "90:00")):
+        sets = ["pretrain.execution.launcher=slurm", f"pretrain.execution.slurm.time={written}"]
+        slurm = load_recipe(str(recipe), sets=sets).pretrain.execution.slurm
+        assert slurm is not None
+        assert slurm.time == meant
 
 
 def test_an_unknown_name_lists_what_is_shipped() -> None:
