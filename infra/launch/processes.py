@@ -83,14 +83,19 @@ def identify_process(pid: int) -> str:
 
 
 def watch_supervisor() -> None:
-    """End this process at once when the supervisor named in its environment is gone; does nothing without one."""
+    """End this process at once when the supervisor named in its environment, or what has started this process, is gone.
+
+    Does nothing without one.  Of a launcher that was killed nobody else knows the ranks: torchrun gives each of them a
+    session of its own.
+    """
     supervisor = os.environ.get(SUPERVISOR)
     if supervisor:
-        threading.Thread(target=_watch, args=(supervisor,), name="supervisor-watch", daemon=True).start()
+        watched = (supervisor, os.getppid())
+        threading.Thread(target=_watch, args=watched, name="supervisor-watch", daemon=True).start()
 
 
-def _watch(supervisor: str) -> None:
+def _watch(supervisor: str, parent: int) -> None:
     pid = int(supervisor.partition(":")[0])
-    while identify_process(pid) == supervisor:
+    while identify_process(pid) == supervisor and os.getppid() == parent:
         time.sleep(POLL_SECONDS)
     os._exit(ABANDONED)

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from infra.errors import StepTimeoutError
-from infra.launch import run_group
+from infra.launch import SUPERVISOR as SUPERVISED
+from infra.launch import identify_process, run_group
+from infra.launch.processes import RANK_COMMAND
 
 RANK = """
 import os, pathlib, sys, time
@@ -24,6 +26,11 @@ SUPERVISOR = """
 import sys
 from infra.launch import run_group
 run_group(["-c", *sys.argv[3:]], ranks=int(sys.argv[1]), launcher=sys.argv[2])
+"""
+
+LAUNCHER = """
+import subprocess, sys
+subprocess.run(sys.argv[1:], start_new_session=True)
 """
 
 
@@ -99,6 +106,17 @@ def test_no_rank_outlives_a_killed_supervisor(tmp_path: Path, ranks: int, launch
     pids = wait_for_ranks(tmp_path, ranks)
     os.kill(supervisor.pid, sign)
     supervisor.wait()
+    assert gone(pids, within=5)
+
+
+def test_no_rank_outlives_a_killed_launcher_that_gave_it_a_session_of_its_own(tmp_path: Path) -> None:
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, *RANK_COMMAND, "-c", RANK, str(tmp_path), "300", "0"],
+        env={**os.environ, SUPERVISED: identify_process(os.getpid()), "RANK": "0", "WORLD_SIZE": "1"},
+    )
+    pids = wait_for_ranks(tmp_path, 1)
+    launcher.kill()
+    launcher.wait()
     assert gone(pids, within=5)
 
 
