@@ -327,7 +327,9 @@ def main(argv: list[str]) -> int:
             traceback.print_exc()
         failure_folder(job.scratch).mkdir(parents=True, exist_ok=True)
         path = failure_folder(job.scratch) / f"rank-{rank:05d}.json"
-        path.write_text(_failure(exc, rank).model_dump_json())
+        temporary = path.with_suffix(".new")  # the rank may be ended while it writes
+        temporary.write_text(_failure(exc, rank).model_dump_json())
+        temporary.replace(path)
         return 1
     return 0
 

@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 
 from infra.artifacts import Artifact, Attempt
 from infra.canonical import digest_of
-from infra.errors import DataError, StepTimeoutError, UserError, WorkerDiedError
+from infra.errors import DataError, PreemptedError, StepTimeoutError, UserError, WorkerDiedError
 from infra.launch import run_group
 from infra.launch.remote import check_shared
 from infra.manifests import Counters, File
@@ -337,6 +337,11 @@ def _train(job: Job, report: "_Lines") -> dict[str, Any]:
             result: dict[str, Any] = json.loads(result_file(job.scratch).read_bytes())
             return result
         cause = first_cause(job.scratch)
+        if (cause is None or cause.kind == "infrastructure") and stop_note(job.scratch).exists():
+            raise PreemptedError(
+                "pretrain: told to stop, and the ranks ended before they could save; the same run goes on from its "
+                "newest checkpoint"
+            )
         if cause is None:
             raise WorkerDiedError(f"pretrain: the process group ended with status {status}; {report.last()}")
         if cause.kind != "memory":

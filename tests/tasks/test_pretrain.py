@@ -164,6 +164,18 @@ def test_a_training_that_is_told_to_stop_saves_first_and_goes_on_to_the_same_fil
         assert (again / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes(), name
 
 
+def test_ranks_that_are_told_to_stop_before_they_can_save_were_preempted_and_are_not_tried_again(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(argv: list[str], **_: Any) -> int:
+        write_note(stop_note(Job.model_validate_json(Path(argv[-1]).read_bytes()).scratch))
+        return -signal.SIGTERM  # sent to all processes of the job, while ranks still import
+
+    monkeypatch.setattr("tasks.pretrain.run_group", ended)
+    with pytest.raises(PreemptedError, match="before they could save"):
+        train(config(), corpus, tmp_path / "out")
+
+
 def read_or_empty(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
