@@ -183,14 +183,24 @@ class DiskCache:
             except BlockingIOError:
                 os.close(fd)
                 return Held.BUSY
+            if not _same(partial, fd):  # it has become the whole file since it was opened
+                os.close(fd)
+                return Held.BUSY
             os.ftruncate(fd, 0)
-            here = (self.folder / file.sha256).exists()  # it may have come in between
+            here = self._is_whole(file)  # it may have come in between
             if not here and self._make_room(file.bytes):
                 os.ftruncate(fd, file.bytes)
                 return fd
             partial.unlink()
             os.close(fd)
             return None if here else Held.NO_ROOM
+
+    def _is_whole(self, file: StoredFile) -> bool:
+        """Tell whether there is a file of the right size; one of another size is replaced by what is fetched."""
+        try:
+            return (self.folder / file.sha256).stat().st_size == file.bytes
+        except FileNotFoundError:
+            return False
 
     @contextlib.contextmanager
     def _counting(self) -> Iterator[None]:
@@ -251,6 +261,14 @@ def default_limit(folder: Path) -> int:
     """Return the bytes that a cache in `folder` may hold where nobody says: a share of what its disk has left."""
     held = sum(status.st_blocks * 512 for _, status in _statuses(folder))
     return int(FREE_SHARE * (shutil.disk_usage(folder).free + held))
+
+
+def _same(path: Path, fd: int) -> bool:
+    """Tell whether a path still leads to the file that was opened."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False
 
 
 def _statuses(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:

@@ -1,5 +1,6 @@
 """The cache of files from object storage: bounded, checked, shared, and never trusting what was not finished."""
 
+import fcntl
 import hashlib
 import signal
 import subprocess
@@ -151,6 +152,30 @@ def test_what_a_killed_process_left_is_not_trusted_and_its_room_is_free(root: st
     assert cache.mapped(file) is None
     assert bytes(cache.wait_for(stored(root, "b", bytes(9000)))) == bytes(9000)
     assert bytes(cache.wait_for(file)) == data
+
+
+def test_a_file_that_becomes_whole_while_another_process_asks_for_it_is_left_alone(
+    root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = b"x" * 1000
+    file, lock = stored(root, "a", data), fcntl.flock
+    partial = tmp_path / f"{file.sha256}.partial"
+
+    def late(fd: int, kind: int) -> None:
+        if kind == fcntl.LOCK_EX | fcntl.LOCK_NB and partial.exists():  # who fetched it is done, and lets go of it
+            partial.write_bytes(data)
+            partial.rename(tmp_path / file.sha256)
+        lock(fd, kind)
+
+    monkeypatch.setattr(module.fcntl, "flock", late)
+    assert bytes(DiskCache(tmp_path, 10_000).wait_for(file)) == data
+    assert whole(tmp_path) == {file.sha256}
+
+
+def test_a_file_of_another_size_is_fetched_anew(root: str, tmp_path: Path) -> None:
+    file = stored(root, "a", bytes(1000))
+    (tmp_path / file.sha256).write_bytes(bytes(500))
+    assert bytes(DiskCache(tmp_path, 10_000).wait_for(file)) == bytes(1000)
 
 
 def test_a_fetch_ends_when_its_process_does(root: str, tmp_path: Path) -> None:
