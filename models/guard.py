@@ -89,7 +89,10 @@ class Guard:
         return range(first, self.batch_of(rollback.step))
 
     def forget(self) -> None:
-        """Begin a new window: the data or the batch has changed, and with it what is usual."""
+        """Begin a new window: the data has changed, and with it what is usual.
+
+        Batches and sequences that grow by warm-up only lower losses and norms, which is never judged.
+        """
         self._losses.clear()
         self._norms.clear()
         self._high, self._threshold = [], math.inf
