@@ -41,7 +41,7 @@ def make_task(name: str, body: Callable[[], Any], settings: Settings) -> Task[[]
 
     def retry(task: Any, run: Any, state: State[Any]) -> bool:
         error = state.data if isinstance(state.data, BaseException) else _error(state)
-        again = error is not None and transient(error)
+        again = error is not None and transient(error) and not isinstance(error, PreemptedError)  # see `body`
         if again:
             log.warning("%s: %s; trying again", name, " ".join(str(error).split())[:300])
         return again
@@ -117,11 +117,15 @@ class PrefectRunner(StepRunner):
         """Build the artifact; where only the work was told to stop, not this process, it is queued again at once."""
         while True:
             try:
-                return builder.whole(step, cfg, inputs)
+                artifact, built = builder.whole(step, cfg, inputs)
             except PreemptedError as exc:
                 if preemption.told():
                     raise
                 log.warning("%s: %s; starting it again", step.name, exc)
+                continue
+            if built and step.preemptible and preemption.told():  # it was as good as done when the signal came
+                raise PreemptedError(f"{step.name}: done, and told to stop; the same run goes on after it")
+            return artifact, built
 
     def _why(self, step: Step[Any, ...], cfg: Any, inputs: Inputs) -> str:
         if step.name in self.options.force:
