@@ -24,7 +24,8 @@ from tasks.tokenizer.training import character_tokenizer, train_tokenizer
 
 SIZE, SENTINELS = 1000, np.arange(2, 102)
 SPECIAL = np.arange(SIZE) < 102
-VOCABULARY = Vocabulary(0, 1, SENTINELS, SPECIAL, np.arange(SIZE) % 3 == 0, np.zeros(SIZE, bool))
+END, MASK = 1, 0
+VOCABULARY = Vocabulary(END, MASK, SENTINELS, SPECIAL, np.arange(SIZE) % 3 == 0, np.zeros(SIZE, bool))
 
 
 def objective(cfg: Any, *, length: int = 64, seed: int = 5, packed: bool = False) -> Objective:
@@ -44,16 +45,16 @@ def rows(first: int, count: int) -> NDArray[np.uint64]:
 
 def test_a_share_of_the_tokens_is_hidden_eight_in_ten_behind_the_mask_and_one_behind_another() -> None:
     tokens = text(2000, 64)
-    tokens[:, ::8] = 0  # ends of documents
+    tokens[:, ::8] = END  # ends of documents
     batch = objective(MaskedConfig(kind="masked")).batch(Windows(tokens, None), rows(0, 2000))
     asked = batch.targets != IGNORE
     assert not asked[:, ::8].any()
-    assert asked[tokens != 0].mean() == pytest.approx(0.15, abs=0.003)
+    assert asked[tokens != END].mean() == pytest.approx(0.15, abs=0.003)
     assert np.array_equal(batch.targets[asked], tokens[asked])
     assert np.array_equal(batch.inputs[~asked], tokens[~asked])
     shown = batch.inputs[asked]
-    assert (shown == 1).mean() == pytest.approx(0.8, abs=0.01)
-    other = (shown != 1) & (shown != tokens[asked])
+    assert (shown == MASK).mean() == pytest.approx(0.8, abs=0.01)
+    other = (shown != MASK) & (shown != tokens[asked])
     assert other.mean() == pytest.approx(0.1, abs=0.01)
     assert not SPECIAL[shown[other]].any()
     assert len(np.unique(shown[other])) > 700  # of 898 ordinary tokens, in some 1,660 draws
@@ -76,7 +77,7 @@ def put_back(batch: Batch, row: int) -> list[int]:
     """Put the spans that the targets have into the places of their sentinels in the source."""
     assert batch.source is not None
     targets = [token for token in batch.targets[row].tolist() if token != IGNORE]
-    assert targets[-1] == 0
+    assert targets[-1] == END
     spans: dict[int, list[int]] = {}
     for token in targets[:-1]:
         if token in SENTINELS:
@@ -87,7 +88,7 @@ def put_back(batch: Batch, row: int) -> list[int]:
     assert all(spans.values())
     source = batch.source[row].tolist()
     out: list[int] = []
-    for token in source[: source.index(0)]:
+    for token in source[: source.index(END)]:
         out += spans.pop(token) if token in spans else [token]
     assert not spans
     return out
@@ -104,13 +105,13 @@ def test_a_whole_window_fills_source_and_targets_as_in_t5(length: int, window: i
     assert batch.source.shape == (50, length)
     assert batch.inputs.shape == batch.targets.shape == (50, targets)
     assert (batch.targets != IGNORE).all()
-    assert (batch.source[:, -1] == 0).all()
-    assert (batch.targets[:, -1] == 0).all()
+    assert (batch.source[:, -1] == END).all()
+    assert (batch.targets[:, -1] == END).all()
     assert np.array_equal(batch.inputs[:, 1:], batch.targets[:, :-1])
-    assert (batch.inputs[:, 0] == 0).all()
+    assert (batch.inputs[:, 0] == END).all()
     noise, spans = cfg.spans(window)
     assert spans == round(noise / 3) == np.isin(batch.targets, SENTINELS).sum() / 50
-    sizes = np.diff(np.flatnonzero(np.isin(batch.targets, [*SENTINELS, 0]).ravel())) - 1
+    sizes = np.diff(np.flatnonzero(np.isin(batch.targets, [*SENTINELS, END]).ravel())) - 1
     assert np.mean(sizes[sizes > 0]) == pytest.approx(3, abs=0.2)
     assert set(range(1, 8)) <= set(sizes.tolist())  # spans of many lengths
 
@@ -144,7 +145,7 @@ def test_source_and_targets_make_up_the_text_whatever_its_length(
         where = {int(token): int(number) for token, number in zip(tokens[row, :long], of[row], strict=False)}
         written = batch.targets[row].tolist()
         for token, number in zip(written, batch.documents[row].tolist(), strict=True):
-            assert token in (IGNORE, 0) or token in SENTINELS or list(tokens[row]).count(token) > 1 or (
+            assert token in (IGNORE, END) or token in SENTINELS or list(tokens[row]).count(token) > 1 or (
                 where[token] == number
             )  # fmt: skip
 
@@ -197,14 +198,14 @@ def test_validation_asks_for_the_same_whatever_the_batch_and_for_no_padding(
     tokens, made = stream(tmp_path), objective(cfg)
 
     def asked(batch: int) -> list[list[int]]:
-        batches = list(validation_windows(tokens, made, tokens=count, eod=0, batch=batch))
+        batches = list(validation_windows(tokens, made, tokens=count, eod=END, batch=batch))
         assert {len(each.targets) for each in batches} == {batch}
         return [row.tolist() for each in batches for row in each.targets if (row != IGNORE).any()]
 
     one = asked(1)
     assert one == asked(3) == asked(8)
     assert len(one) == -(-count // made.window)
-    share = sum(token not in (IGNORE, 0) and token not in SENTINELS for row in one for token in row) / count
+    share = sum(token not in (IGNORE, END) and token not in SENTINELS for row in one for token in row) / count
     assert share == pytest.approx(0.15, abs=0.1 if count < 100 else 0.03)
 
 
