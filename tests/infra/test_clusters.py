@@ -416,6 +416,24 @@ def test_the_examples_of_deployments_are_whole() -> None:
     subprocess.run(["bash", "-n", str(examples / "slurm" / "train.sbatch")], check=True)
 
 
+def test_a_whole_run_in_one_allocation_may_give_its_ranks_all_cores(slurm: Path, tmp_path: Path) -> None:
+    command = tmp_path / ".venv" / "bin" / "millrace"
+    command.parent.mkdir(parents=True)
+    cores = os.cpu_count()
+    step = f"srun --nodes=1 --ntasks=1 --ntasks-per-node=1 --cpus-per-task={cores} --overlap"
+    command.write_text(f'#!/bin/bash\necho "$@" > said\n{step} touch ran\n')
+    command.chmod(0o755)
+    script = Path(__file__).parents[2] / "infra" / "slurm" / "train.sbatch"
+    subprocess.run(["sbatch", str(script), "mine.yaml"], cwd=tmp_path, capture_output=True, check=True)
+    end = time.monotonic() + 60
+    while jobs() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert (tmp_path / "ran").exists(), [path.read_text() for path in tmp_path.glob("millrace-*.log")]
+    said = (tmp_path / "said").read_text()
+    assert f"run --set pretrain.execution.slurm.cpus_per_node={cores} mine.yaml" in said
+    assert said.endswith("launcher=slurm --set pretrain.execution.slurm.nodes=1\n")
+
+
 def test_a_job_of_kubernetes_owns_its_service_and_is_deleted(kubectl: Path, tmp_path: Path) -> None:
     cfg = KubernetesConfig(image="millrace", claim="shared", namespace="train")
     run_group(["-c", RANK, str(tmp_path), "0", "0"], cluster=cfg, folder=tmp_path / "group")
