@@ -61,6 +61,8 @@ def load_model(directory: Path) -> LanguageModel:
     load_weights(network, directory / "model.safetensors")
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     tokenizer.encode_special_tokens = True  # a text that spells a special token is still text
+    tokenizer.no_truncation()  # an imported one may be set to cut texts, or to fill them up
+    tokenizer.no_padding()
     return LanguageModel(network.eval(), tokenizer, config["eod"])
 
 

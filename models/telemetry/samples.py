@@ -30,6 +30,8 @@ class Sampler:
     ) -> None:
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.encode_special_tokens = True
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
         self._prompts, self._tokens, self._length, self._eod, self._seed = prompts, tokens, sequence_length, eod, seed
         self._encoded = [[eod, *self._encode(prompt)] for prompt in prompts]
 
