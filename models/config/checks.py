@@ -18,6 +18,8 @@ def check_execution(training: TrainingConfig, execution: ExecutionConfig) -> lis
     problems += check_launcher(execution)
     problems += check_parallelism(training, execution)
     problems += _compile_problems(execution)
+    if never := [step for step in execution.keep_steps if step > training.steps]:
+        problems.append(f"execution.keep_steps names {never}, which are beyond the last of steps={training.steps}")
     if training.optimizer.kind in WHOLE_TENSORS and execution.zero_stage > 0:
         problems.append(
             f"optimizer.kind={training.optimizer.kind} needs whole matrices, which "

@@ -90,6 +90,7 @@ def test_what_deepspeed_cannot_do_is_refused_before_it_starts() -> None:
         ({}, {"zero_stage": 3, "nvme_path": "/disk"}, "nvme_path=/disk has no meaning"),
         ({}, {"zero_stage": 3, "pin_memory": True}, "pin_memory has no meaning"),
         ({"precision": "fp16"}, {}, "precision=fp16 needs execution.zero_stage 1, 2 or 3"),
+        ({"steps": 30}, {"keep_steps": [30, 31]}, "keep_steps names [31], which are beyond the last of steps=30"),
     ],
 )
 def test_what_cannot_be_cut_or_offloaded_is_refused_with_the_numbers(
