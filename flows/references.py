@@ -8,7 +8,7 @@ from infra.errors import UserError
 from infra.retries import patiently
 from infra.settings import settings
 from infra.steps import Pending, gather
-from tasks.pretrain import TOKENIZER_FILES
+from tasks.pretrain import TOKENIZER_FILES, PretrainConfig, shape_differences
 
 MODELS: Final = ("pretrain", "import")
 """Steps that make models."""
@@ -55,6 +55,13 @@ def initial_weights(text: str | None) -> dict[str, Artifact]:
             missing = missing or exc
     assert missing is not None
     raise missing
+
+
+def check_shape(cfg: PretrainConfig, earlier: dict[str, Artifact]) -> None:
+    """Raise UserError, before a corpus is made for it, where the earlier model has another shape than the recipe's."""
+    for model in earlier.values():
+        if differ := shape_differences(cfg, model):
+            raise UserError(f"pretrain.initial_weights: {model.uri}: {'; '.join(differ)}")
 
 
 def vocabulary_of(text: str | None) -> Artifact:

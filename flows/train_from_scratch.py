@@ -11,7 +11,7 @@ from flows.classifiers import classifiers_of
 from flows.evaluation_sets import evaluation_sets
 from flows.named_files import named_files
 from flows.recipe import Recipe
-from flows.references import earlier_batches, initial_weights, vocabulary_of
+from flows.references import check_shape, earlier_batches, initial_weights, vocabulary_of
 from flows.signal_files import signal_files
 from flows.sources import raw_files
 from infra.artifacts import Artifact
@@ -81,6 +81,7 @@ def corpus_steps(recipe: Recipe) -> Corpus:
 def pretrain_steps(recipe: Recipe, corpus: Corpus) -> Artifact:
     """Train the model on the tokens, from the weights of an earlier one where the recipe names it."""
     earlier = initial_weights(recipe.pretrain.initial_weights)
+    check_shape(recipe.pretrain, earlier)
     return pretrain(recipe.pretrain, tokens=corpus.tokens, tokenizer=corpus.tokenizer, **earlier)
 
 

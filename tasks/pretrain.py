@@ -201,6 +201,13 @@ def _check_resume(cfg: PretrainConfig, out: Attempt) -> None:
         raise UserError(nothing_to_resume(out.partial.uri(""), len(checkpoints.names())))
 
 
+def shape_differences(cfg: PretrainConfig, initial: Artifact) -> list[str]:
+    """Return in which keys of the shape an earlier model is another one than the one to be trained."""
+    about = json.loads(initial.file("config.json").local().read_bytes())
+    before, now = (weights_of(shape) for shape in (ModelConfig.model_validate(about["model"]), cfg.model))
+    return [f"model.{name} is {before[name]} there and {now[name]} here" for name in now if before[name] != now[name]]
+
+
 def _initial_weights(
     cfg: PretrainConfig, initial: Artifact | None, tokenizer: Artifact, vocab_size: int
 ) -> Path | None:
@@ -208,8 +215,7 @@ def _initial_weights(
     if initial is None:
         return None
     about = json.loads(initial.file("config.json").local().read_bytes())
-    before, now = (weights_of(shape) for shape in (ModelConfig.model_validate(about["model"]), cfg.model))
-    differ = [f"model.{name} is {before[name]} there and {now[name]} here" for name in now if before[name] != now[name]]
+    differ = shape_differences(cfg, initial)
     if about["vocab_size"] != vocab_size:
         differ.append(f"its vocabulary has {about['vocab_size']} tokens, that of the training tokens {vocab_size}")
     elif initial.file("tokenizer.json").sha256 != tokenizer.file("tokenizer.json").sha256:

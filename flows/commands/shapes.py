@@ -54,7 +54,9 @@ def dial(
     try:
         turned = DialConfig.model_validate({**chosen, "vocab_size": vocab_size})
     except ValidationError as exc:
-        raise UserError(f"dial: {exc.errors()[0]['msg'].removeprefix('Value error, ')}") from exc
+        wrong = exc.errors()[0]
+        where = f"--{wrong['loc'][0]} {wrong['input']}: ".replace("_", "-") if wrong["loc"] else ""
+        raise UserError(f"dial: {where}{wrong['msg'].removeprefix('Value error, ')}") from exc
     found = reasons(turned, expand_dial({"dial": turned.model_dump()}))
     if as_json:
         print_json([{"field": reason.field, "value": reason.value, "why": reason.why} for reason in found])

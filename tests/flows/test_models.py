@@ -64,7 +64,11 @@ def test_a_model_is_imported_used_and_exported_again(
     recipe.write_text("extends: shakespeare-char\nname: continued\ntokenizer: {kind: model}\n")
     with pytest.raises(UserError, match=r"takes the vocabulary of pretrain\.initial_weights, which names none"):
         load_recipe(str(recipe))
-    assert load_recipe(str(recipe), sets=["pretrain.initial_weights=toy-llama"]).tokenizer.kind == "model"
+    going_on = ["--set", "pretrain.initial_weights=toy-llama"]
+    assert load_recipe(str(recipe), sets=going_on[1:]).tokenizer.kind == "model"
+    capsys.readouterr()
+    assert execute(["plan", str(recipe), "--input", __file__, *going_on]) == 2
+    assert "model.layers is 2 there and 4 here" in capsys.readouterr().err
 
 
 def test_what_is_no_model_is_refused_in_one_line(
@@ -100,3 +104,5 @@ def test_presets_and_the_dial_are_told_at_the_command_line(
     assert "pretrain.model.width = 128: 64 a layer" in capsys.readouterr().out
     assert execute(["dial", "--depth", "6", "--flops", "1e15"]) == 2
     assert "not depth and flops" in capsys.readouterr().err
+    assert execute(["dial", "--flops", "-3"]) == 2
+    assert "dial: --flops -3.0: Input should be greater than 0" in capsys.readouterr().err
