@@ -167,7 +167,7 @@ def test_a_file_that_becomes_whole_while_another_process_asks_for_it_is_left_alo
             partial.rename(tmp_path / file.sha256)
         lock(fd, kind)
 
-    monkeypatch.setattr(module.fcntl, "flock", late)
+    monkeypatch.setattr(fcntl, "flock", late)
     assert bytes(DiskCache(tmp_path, 10_000).wait_for(file)) == data
     assert whole(tmp_path) == {file.sha256}
 
@@ -187,7 +187,7 @@ def test_a_fetch_ends_when_its_process_does(root: str, tmp_path: Path) -> None:
 
 
 def test_by_default_it_takes_a_share_of_what_the_disk_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1 << 30}))
+    monkeypatch.setattr("models.cache.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1 << 30}))
     assert DiskCache(tmp_path).limit == 1 << 29
     (tmp_path / "held").write_bytes(bytes(1 << 20))
     assert DiskCache(tmp_path).limit == pytest.approx((1 << 29) + (1 << 19), abs=1 << 16)
