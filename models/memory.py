@@ -199,7 +199,8 @@ def fitting(
         change = f"execution.micro_batch={smaller} would fit"
     else:
         asked, micro = needs(1), 1
-        change = _less(asked, fewer_ranks=on_it > 1)
+        rest = asked.total - asked.activations
+        change = _less(fewer_ranks=on_it > 1, fewer_activations=on_it * rest <= TOLERANCE * machine.free)
     ranks = f" for each of {on_it} ranks" if on_it > 1 else ""
     raise ValueError(
         f"training needs about {shown(asked.total)}{ranks} ({asked}; micro-batches of {micro} times "
@@ -208,10 +209,10 @@ def fitting(
     )
 
 
-def _less(least: Memory, *, fewer_ranks: bool) -> str:
+def _less(*, fewer_ranks: bool, fewer_activations: bool) -> str:
     """Return what to change where not even one sequence fits."""
     if fewer_ranks:
         return "use fewer ranks on this machine, or a smaller model or model.sequence_length"
-    if least.activations > least.weights + least.optimizer:
+    if fewer_activations:
         return "set execution.activation_checkpointing=full or use a smaller model.sequence_length"
     return "use a smaller model, or a higher execution.zero_stage with more ranks"

@@ -105,6 +105,14 @@ def test_what_cannot_fit_is_refused_with_the_numbers_and_what_would() -> None:
         ValueError, match=r"optimizer 59\.8 GiB.*NVIDIA H100 has 80\.0 GiB.*higher execution.zero_stage"
     ):
         fitting(large, ExecutionConfig(), vocab_size=128256, machine=card)
+    small = MachineMemory("cpu", 20 * GIB, "this machine", shared=True)
+    for name, length, advice in (
+        ("llama-8b", 8192, "use a smaller model, or a higher"),  # whatever activations take, the weights are too large
+        ("llama-1b", 16384, "activation_checkpointing=full or use a smaller model"),
+    ):
+        cfg = training({"preset": name, "sequence_length": length}, batch=1)
+        with pytest.raises(ValueError, match=advice):
+            fitting(cfg, ExecutionConfig(), vocab_size=65, machine=small)
     on_many = ExecutionConfig(ranks=8, zero_stage=3)
     assert fitting(large, on_many, vocab_size=128256, machine=card).micro_batch in (1, 2)
 
