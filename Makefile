@@ -1,6 +1,7 @@
 # make demo    a website to a trained, evaluated model, on this machine alone
-# make test    lint, types, floors and all tests
-# Both make .venv themselves; they need Python 3.11 (PYTHON=…) and a C++ compiler, nothing else.
+# make test    lint, types, floors and all tests but those that take most of a minute each
+# make test-long    these
+# They make .venv themselves; they need Python 3.11 (PYTHON=…) and a C++ compiler, nothing else.
 
 PYTHON ?= python3.11
 EXTRAS ?= [dev]
@@ -12,7 +13,7 @@ STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint pytest venv clean distclean
+.PHONY: demo test test-long lint pytest venv clean distclean
 
 demo: $(STAMP)
 	millrace run pydoc
@@ -26,7 +27,10 @@ lint: $(STAMP)
 	lint-imports
 
 pytest: $(STAMP)
-	pytest $(PYTEST_ARGS)
+	pytest $(PYTEST_ARGS) -m "not long"
+
+test-long: $(STAMP)
+	pytest -m long
 
 venv: $(STAMP)
 

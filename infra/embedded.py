@@ -36,7 +36,14 @@ _SERVER = {
     # the requests of the flow lock one another out of SQLite, which costs each run a retry after two seconds.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "2",
-}
+    # Nothing is scheduled, late, paused or triggered on a server that one run has for itself.
+    **{
+        f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false"
+        for service in (
+            "SCHEDULER", "LATE_RUNS", "FOREMAN", "CANCELLATION_CLEANUP", "PAUSE_EXPIRATIONS", "REPOSSESSOR", "TRIGGERS",
+        )
+    },
+}  # fmt: skip
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 

@@ -5,17 +5,16 @@ Every test starts in an empty folder, without any `MILLRACE_*`, `AWS_*` or `PREF
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from infra.embedded import EmbeddedServer, prepare_environment
+from infra.settings import settings
 from tests.running import forget_settings, give_database
 
 # Threads that spin while they wait starve the other processes of a test; read when torch is imported.
@@ -123,32 +122,16 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The API URL of a Prefect server of this session: runs against it need not start one each."""
+    """The API URL of a Prefect server of this process's tests: runs against it need not start one each."""
     home = tmp_path_factory.mktemp("prefect-server")
     give_database(home)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {
-        **os.environ,
-        "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-    }
-    environment.pop("PREFECT_API_URL", None)
-    with (home / "server.log").open("wb") as log:
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}/api"
-    end = time.monotonic() + 120
-    while True:
-        try:
-            urllib.request.urlopen(f"{url}/health", timeout=5).close()
-            break
-        except OSError:
-            if server.poll() is not None or time.monotonic() > end:
-                pytest.fail(f"Prefect's server did not start: {(home / 'server.log').read_text()[-2000:]}")
-            time.sleep(0.2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(home))
+        patch.setenv("PREFECT_API_URL", "")
+        prepare_environment(settings(), quiet=False)
+        server = EmbeddedServer.start(settings())
+        assert server is not None
+        server.wait()
+        url = os.environ["PREFECT_API_URL"]
     yield url
-    server.terminate()
-    server.wait(timeout=30)
+    server.stop()

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Callable
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
@@ -61,24 +62,33 @@ def write_corpus(folder: Path, *, files: int = 4, each: int = 12) -> None:
         (folder / f"{i}.jsonl").write_text("\n".join(lines) + "\n")
 
 
+def made_once(name: str, base: Path, make: Callable[[Path], None]) -> Path:
+    """Return a folder that `make` has filled, once for all processes of a test run; `base` is pytest's of this one."""
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = shared / name, shared / f"{name}.done"
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
+
+
 def give_database(home: Path) -> None:
     """Put a migrated database of Prefect into `home`, a folder that pytest made, unless it has one.
 
     It is made once for all processes of a test run, which takes seconds.
     """
-    if (home / "prefect.db").exists():
-        return
-    parallel = "PYTEST_XDIST_WORKER" in os.environ
-    folder = (home.parents[1] if parallel else home.parent) / "prefect-database"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "prefect.db").exists():
-            command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
-            environment = {**os.environ, "PREFECT_HOME": str(folder / "home"), "DO_NOT_TRACK": "1"}
-            subprocess.run(command, env=environment, check=True, capture_output=True)
-            (folder / "home" / "prefect.db").rename(folder / "prefect.db")
-    shutil.copyfile(folder / "prefect.db", home / "prefect.db")
+
+    def migrate(folder: Path) -> None:
+        command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
+        environment = {**os.environ, "PREFECT_HOME": str(folder), "DO_NOT_TRACK": "1"}
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+
+    if not (home / "prefect.db").exists():
+        shutil.copyfile(made_once("prefect-database", home.parent, migrate) / "prefect.db", home / "prefect.db")
 
 
 def _heed_interrupts() -> None:

@@ -1,5 +1,6 @@
 """What faults are held against: the same run where nothing happened."""
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.runs import STEPS
-from tests.running import World, digests, write_corpus
+from tests.running import World, digests, made_once, write_corpus
 
 
 @dataclass
@@ -35,7 +36,12 @@ class Undisturbed:
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Undisturbed:
     """A whole run of the tiny recipe."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    write_corpus(folder / "corpus")
-    world = World(folder, {"PREFECT_API_URL": prefect_server})
-    return Undisturbed(world, digests(world.summary(world.recipe())))
+
+    def make(folder: Path) -> None:
+        write_corpus(folder / "corpus")
+        world = World(folder, {"PREFECT_API_URL": prefect_server})
+        (folder / "digests.json").write_text(json.dumps(digests(world.summary(world.recipe()))))
+
+    folder = made_once("undisturbed", tmp_path_factory.getbasetemp(), make)
+    found = [(step, digest) for step, digest in json.loads((folder / "digests.json").read_text())]
+    return Undisturbed(World(folder), found)

@@ -1,14 +1,18 @@
 """What tests of several commands look at."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.flows import made_corpus
-from tests.running import World
+from tests.running import World, made_once
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> World:
+def made(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A world whose corpus is made as far as the card; for tests that only look at it."""
-    world = World(tmp_path_factory.mktemp("made"), {"PREFECT_API_URL": prefect_server})
-    made_corpus.build(world, until="card")
-    return world
+
+    def make(folder: Path) -> None:
+        made_corpus.build(World(folder), until="card")
+
+    return World(made_once("made", tmp_path_factory.getbasetemp(), make))

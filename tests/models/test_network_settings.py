@@ -8,6 +8,8 @@ import pytest
 
 from infra.launch import run_group
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 
 TRAINING: dict[str, Any] = {

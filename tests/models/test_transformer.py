@@ -318,7 +318,7 @@ def test_what_is_computed_again_for_the_backward_pass_changes_nothing(way: Any) 
     assert again[0] < plain[0] / 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_compiled_network_computes_the_same_under_the_same_names() -> None:
     shape = {"kv_heads": 2, "tied_embeddings": True, "layers": 3}
     documents = torch.tensor([[0] * 5 + [1] * 7] * 2)

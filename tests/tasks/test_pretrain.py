@@ -135,7 +135,7 @@ def test_a_killed_training_ends_in_the_same_files_and_leaves_no_process(corpus: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["signal", "note"])
+@pytest.mark.parametrize("how", ["signal", pytest.param("note", marks=pytest.mark.long)])
 def test_a_training_that_is_told_to_stop_saves_first_and_goes_on_to_the_same_files(
     corpus: Corpus, tmp_path: Path, how: str
 ) -> None:
@@ -218,7 +218,7 @@ def one_rank(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> list[d
     return curve(out)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_ranks_under_zero_follow_the_curve_of_one_and_resume_exactly(
     corpus: Corpus, tmp_path: Path, one_rank: list[dict[str, Any]]
 ) -> None:
