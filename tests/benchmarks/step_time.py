@@ -127,7 +127,7 @@ def measure(job: Job, *, rounds: int, steps: int) -> dict[str, Any]:
         for at in range(0, rounds * steps, steps)
     ]
     return {
-        "parameters": trainer.parameters,
+        "parameters": trainer.engine.parameters,
         "threads": job.threads,
         "steps": rounds * steps,
         "engine_ms": round(1000 * medians["engine"], 1),
@@ -136,7 +136,7 @@ def measure(job: Job, *, rounds: int, steps: int) -> dict[str, Any]:
         "ratio_of_rounds": round(statistics.median(by_round), 4),
         "ratio_of_cpu_seconds": round(statistics.median(processor["engine"]) / statistics.median(processor["bare"]), 4),
         "data_wait": round(trainer.meter.data_seconds / trainer.meter.seconds, 5),
-        "losses": {"engine": trainer.curve.rows[-1]["loss"], "bare": bare.step()},
+        "losses": {"engine": trainer.state.curve.rows[-1]["loss"], "bare": bare.step()},
     }
 
 
