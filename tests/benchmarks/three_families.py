@@ -128,10 +128,12 @@ def draw(measured: dict[str, Any]) -> str:
 def main() -> None:
     """Run what the command line names; write results only where all three were run as shipped."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("families", nargs="*", default=list(FAMILIES), choices=[*FAMILIES, []])
+    parser.add_argument("families", nargs="*", help=f"of {', '.join(FAMILIES)}; all by default")
     parser.add_argument("--set", action="append", default=[], dest="sets", metavar="a.b=c")
     parser.add_argument("--storage", type=Path, help="keep artifacts here; a temporary folder by default")
     given = parser.parse_args()
+    if unknown := [family for family in given.families if family not in FAMILIES]:
+        parser.error(f"no such family: {', '.join(unknown)}; there are {', '.join(FAMILIES)}")
     if not (TEXTS / "abc.zip").exists():
         sys.exit(f"{TEXTS}: the texts are not there")
     with tempfile.TemporaryDirectory() as folder:
@@ -140,7 +142,7 @@ def main() -> None:
         lines = [json.dumps({"text": text}) + "\n" for text in documents()]
         (texts / "prose.jsonl").write_text("".join(lines), encoding="utf-8")
         storage = (given.storage or Path(folder) / "store").resolve()
-        measured = {family: run(family, texts, storage, given.sets) for family in given.families}
+        measured = {family: run(family, texts, storage, given.sets) for family in given.families or FAMILIES}
     for family, found in measured.items():
         line = found[f"reference/{found['against']}"][found["metric"]]
         sys.stdout.write(
