@@ -45,6 +45,7 @@ def test_the_same_recipe_gives_the_same_digests_on_s3_and_on_local_files(
     assert digests(remote) == undisturbed.digests
 
 
+@pytest.mark.long
 def test_storage_that_answers_503_for_a_while_is_survived(world: World, wire: Proxy) -> None:
     def disturb() -> None:
         while len(wire.puts) < 3:
