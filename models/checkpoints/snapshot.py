@@ -6,7 +6,6 @@ returns; the files are written later, by a thread, while training goes on.
 
 import copy
 from collections import OrderedDict
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,6 @@ class Snapshot:
         self._objects[path] = host_copy(value)
         if torch.cuda.is_available():
             torch.cuda.synchronize()  # the copies were only begun, and the next step changes what they are of
-
-    @property
-    def bytes(self) -> int:
-        """Host memory of all tensors."""
-        return sum(t.nbytes for value in self._objects.values() for t in _tensors(value))
 
     def write(self, folder: Path) -> None:
         """Write all files below the folder (those added with an absolute path to that) and let go of the memory."""
@@ -104,13 +98,3 @@ def _copied_tensor(tensor: Tensor, seen: dict[tuple[Any, ...], Tensor]) -> Tenso
     made.copy_(tensor, non_blocking=True)
     seen[key] = made
     return made
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, Mapping):
-        return [t for item in value.values() for t in _tensors(item)]
-    if isinstance(value, (list, tuple)):
-        return [t for item in value for t in _tensors(item)]
-    return []
