@@ -1,33 +1,20 @@
-"""The artifact store: content-addressed, published once, and the only truth about what has been done.
-
-    {root}/artifacts/{step}/{digest}/manifest.json    created only if absent, written last: the commit point
-    {root}/artifacts/{step}/{digest}/{attempt}/…      data of one attempt; double work wastes, never corrupts
-    {root}/artifacts/{step}/{digest}/lease/…          epoch leases (infra/leases.py)
-    {root}/artifacts/{step}/{digest}/partial/…        state of unfinished work that survives its worker (checkpoints)
-    {root}/refs/{name}/{version}.json                 human names -> digests
-
-Two digests say what an artifact is. `digest` is its *identity*: sha256 over the step's name and VERSION, its identity
-parameters and the content of its inputs. `content` is sha256 over the (path, sha256) of its files. Inputs enter an
-identity by content, so a step that is rebuilt to the same bytes leaves everything after it cached. Files below
-`logs/` (times, throughput) are kept and hashed but are not content.
-"""
+"""Where artifacts are looked up, claimed, published, verified and named."""
 
 import json
 import logging
-import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
 
 from pydantic import ValidationError
 
+from infra.artifacts.artifact import Artifact
+from infra.artifacts.attempts import Attempt, Claim, Work
 from infra.canonical import canonical_json, digest_of, sha256_file
 from infra.errors import DataError, LeaseLostError, UserError
 from infra.leases import Lease, LeaseWatch
@@ -40,163 +27,6 @@ from infra.storage import KEPT, Storage
 log = logging.getLogger(__name__)
 
 SHARD_SUFFIX = ".shard"
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A published artifact: its manifest and the store it lies in. Small, picklable, and all that flows pass on."""
-
-    manifest: Manifest
-    root: str
-    origins: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, directory: Path, step: str = "files") -> "Artifact":
-        """Describe all files below a local directory as if they were an artifact."""
-        files = [File.of(p, p.relative_to(directory).as_posix()) for p in sorted(directory.rglob("*")) if p.is_file()]
-        return cls.external(files, step, str(directory))
-
-    @classmethod
-    def external(
-        cls, files: list[File], step: str = "files", root: str = "", origins: tuple[str, ...] = ()
-    ) -> "Artifact":
-        """Wrap files that no one step made: a user's own input, or a part or the union of artifacts.
-
-        `origins` are the addresses of the files or artifacts that they come from, for the lineage.
-        """
-        content = content_digest(files)
-        manifest = Manifest(
-            step=step, version=0, digest=content, content=content, params={}, inputs=[], files=files, attempt="",
-            counters=Counters(), seconds=0, cpu_seconds=0, peak_memory_bytes=0, packages={}, git_revision=None,
-            created="",
-        )  # fmt: skip
-        return cls(manifest, root, origins)
-
-    @property
-    def step(self) -> str:
-        """Name of the step that made it."""
-        return self.manifest.step
-
-    @property
-    def digest(self) -> str:
-        """Identity (64 hex digits)."""
-        return self.manifest.digest
-
-    @property
-    def content(self) -> str:
-        """Content digest (64 hex digits)."""
-        return self.manifest.content
-
-    @property
-    def uri(self) -> str:
-        """Where its manifest and attempts lie."""
-        return Storage(self.root).uri(f"artifacts/{self.step}/{self.digest}") if self.manifest.attempt else self.root
-
-    @property
-    def counters(self) -> Counters:
-        """The funnel of the step that made it."""
-        return self.manifest.counters
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """Free measurements of the step that made it."""
-        return self.manifest.counters.metrics
-
-    def files(self, folder: str | None = None) -> list[File]:
-        """Return its files in order, those below `folder` if given."""
-        prefix = f"{folder}/" if folder else ""
-        return [f for f in self.manifest.files if f.path.startswith(prefix)]
-
-    def file(self, path: str) -> File:
-        """Return one file; raises DataError if the artifact has none of that name."""
-        for f in self.manifest.files:
-            if f.path == path:
-                return f
-        raise DataError(f"{self.step} {self.digest[:12]} has no file {path}")
-
-    def content_of(self, folders: tuple[str, ...] | None) -> str:
-        """Return the digest of what lies below `folders` (of everything for None)."""
-        return self.content if folders is None else content_digest(self.manifest.files, folders)
-
-    def local(self, folder: str | None = None) -> Path:
-        """Return a local directory that holds its files (below `folder` if given) under their paths."""
-        files = self.files(folder)
-        paths = [(f, f.local()) for f in files]
-        key = digest_of([[f.path, f.sha256] for f in files])
-        target = settings().workspace / "cache" / "trees" / key
-        if not all((target / f.path).exists() for f in files):  # absent, or links to what has moved since
-            shutil.rmtree(target, ignore_errors=True)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            staging = Path(tempfile.mkdtemp(dir=target.parent))
-            for f, path in paths:
-                link = staging / f.path
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(path.resolve())
-            try:
-                staging.rename(target)
-            except OSError:  # another process was first
-                shutil.rmtree(staging)
-        return target
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """Where one attempt of a step puts its files, and what it may keep for the next attempt.
-
-    `store` is the URL of the artifact store that it will be published in; "" where nothing is published. Only a step
-    that looks at the outside world may look for earlier artifacts there, and never so that they show in the new one.
-    """
-
-    directory: Path
-    scratch: Path
-    partial: Storage
-    progress_file: Path | None = None
-    store: str = ""
-
-    @classmethod
-    def at(cls, directory: Path) -> Self:
-        """Make a stand-in that publishes nothing (tests, benchmarks)."""
-        scratch = directory.parent / f"{directory.name}.scratch"
-        directory.mkdir(parents=True, exist_ok=True)
-        scratch.mkdir(parents=True, exist_ok=True)
-        return cls(directory, scratch, Storage(str(directory.parent / f"{directory.name}.partial")))
-
-    def path(self, name: str) -> Path:
-        """Return the local path at which to write the file `name`, its folder made."""
-        path = self.directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def progress(
-        self, done: int, total: int | None = None, unit: str = "", latest: Mapping[str, float] | None = None
-    ) -> None:
-        """Say how far the work is, and the latest of what it measures; shown as a progress bar and in Prefect.
-
-        Cheap, but call it at most once a second.
-        """
-        if self.progress_file is not None:
-            temporary = self.progress_file.with_suffix(".new")
-            temporary.write_text(json.dumps({"done": done, "total": total, "unit": unit, "latest": dict(latest or {})}))
-            os.replace(temporary, self.progress_file)
-
-
-@dataclass
-class Claim:
-    """The leased right to build one artifact."""
-
-    identity: Identity
-    lease: Lease
-    attempt: Attempt
-    name: str
-
-
-@dataclass(frozen=True)
-class Work:
-    """What doing the work took: wall seconds, CPU seconds, peak resident memory in bytes."""
-
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    peak_memory_bytes: int = 0
 
 
 class ArtifactStore:
