@@ -13,7 +13,8 @@ import yaml
 from flows.cards import AFTER_CORPUS, card_config
 from flows.recipe import Recipe, load_recipe
 from flows.recipe_file import shipped
-from flows.runs import STEPS, look_up
+from flows.runs import look_up
+from flows.summary import STEPS
 from infra.artifacts import Artifact, ArtifactStore, Attempt
 from infra.errors import UserError
 from infra.manifests import File

@@ -112,7 +112,7 @@ def _section(assignment: str) -> str:
 
 def _say_what_changes_nothing(sets: list[str]) -> None:
     """Name the values of later steps; that of the tokenizer is what tokens are estimated with."""
-    from flows.runs import STEPS
+    from flows.summary import STEPS
 
     later = [
         value for value in sets if _section(value) in STEPS[STEPS.index("select") :] and _section(value) != "tokenizer"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.runs import STEPS
+from flows.summary import STEPS
 from tests.running import World, digests, made_once, write_corpus
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from flows.recipe import load_recipe
-from flows.runs import STEPS
+from flows.summary import STEPS
 from flows.train_from_scratch import corpus_steps
 from infra.artifacts import ArtifactStore
 from infra.execution import LocalRunner, Options

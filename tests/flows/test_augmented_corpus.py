@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from flows.recipe import Recipe, load_recipe
-from flows.runs import STEPS, make_plan
+from flows.runs import make_plan
+from flows.summary import STEPS
 from flows.train_from_scratch import corpus_steps
 from infra.artifacts import Artifact, ArtifactStore
 from infra.errors import UserError

@@ -10,7 +10,7 @@ import yaml
 
 from flows.recipe import load_recipe
 from flows.references import earlier_batches
-from flows.runs import STEPS
+from flows.summary import STEPS
 from flows.train_from_scratch import corpus_steps
 from infra.artifacts import Artifact, ArtifactStore, Work
 from infra.errors import UserError

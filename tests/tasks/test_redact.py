@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from flows.recipe import Recipe, load_recipe
-from flows.runs import STEPS
+from flows.summary import STEPS
 from flows.train_from_scratch import corpus_steps
 from infra.artifacts import ArtifactStore, Attempt, Work
 from infra.errors import DataError, UserError
