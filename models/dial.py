@@ -36,17 +36,17 @@ class DialConfig(BaseModel):
 
     depth: int | None = Field(default=None, ge=1, le=DEEPEST)
     """Transformer blocks; the horizon is then compute-optimal."""
-    flops: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    flops: float | None = Field(default=None, gt=0)
     """Compute budget of the whole training, in floating-point operations."""
-    minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    minutes: float | None = Field(default=None, gt=0)
     """Compute budget as time, in minutes, at `flops_per_second`."""
-    flops_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    flops_per_second: float | None = Field(default=None, gt=0)
     """What the machine reaches in training, in floating-point operations a second: `millrace dial --minutes 10`
     measures it. It is written down, because a recipe must mean the same model on every machine."""
     vocab_size: int | None = Field(default=None, ge=1)
     """Tokens of the vocabulary, for counting parameters; by default what `tokenizer` asks for, and 256 for characters,
     whose number nobody knows before the tokenizer is made."""
-    tokens_per_parameter: float = Field(default=20.0, gt=0, allow_inf_nan=False)
+    tokens_per_parameter: float = Field(default=20.0, gt=0)
     """Training tokens for each parameter that tokens are multiplied with (Chinchilla, arXiv 2203.15556: about 20;
     nanochat: 12; more where the model will be used a lot)."""
 

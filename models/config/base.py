@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-CONFIG = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+CONFIG = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 def merged(base: Any, over: Any) -> Any:

@@ -42,6 +42,20 @@ def test_an_impossible_shape_is_refused_by_name(shape: dict[str, object], said: 
         ModelConfig.model_validate(shape)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": {"kind": "adamw", "learning_rate": float("inf")}},
+        {"optimizer": {"kind": "lion", "weight_decay": float("inf")}},
+        {"guard": {"sigmas": float("inf")}},
+        {"model": {"ffn_multiple": float("inf")}},
+    ],
+)
+def test_a_number_that_is_not_finite_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="finite number"):
+        training(**changes)
+
+
 def test_a_batch_that_does_not_divide_is_refused_with_the_numbers() -> None:
     with pytest.raises(ValueError, match="batch=10 sequences do not divide among ranks=4"):
         plan_batch(batch=10, ranks=4, micro_batch=None)
