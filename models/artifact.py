@@ -1,6 +1,6 @@
 """What a finished model is made of: weights, configuration, final numbers, and beside them how the training went.
 
-model.safetensors  all weights, fp32          config.json     the network's shape
+model.safetensors  all weights, fp32          config.json     the network's shape, and the token between documents
 training.json      final numbers              curve.jsonl     loss, learning rate, gradient norm, validation by step
 last.safetensors   where weights are averaged (pretrain.ema): the last ones, as model.safetensors has the average
 """

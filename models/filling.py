@@ -54,7 +54,8 @@ def fill(model: LanguageModel, vocabulary: Vocabulary, prompt: str) -> Filled:
     spans = [token for token in tokens if vocabulary.special[token]] if two else []
     if len(set(spans)) < len(spans):
         raise UserError(f"{prompt[:40]!r}…: names a sentinel twice; number what is missing: {', '.join([*known][:2])}")
-    room = model.sequence_length - two  # an end token follows
+    # An end token follows what an encoder-decoder reads; some encoders of others read a token before and after as well.
+    room = model.sequence_length - (1 if two else 2 if model.start_token is not None else 0)
     if len(tokens) > room:
         raise UserError(f"{prompt[:40]!r}…: has {len(tokens)} tokens, the model reads {room}")
     return Filled(prompt, model.tokenizer.decode(filled(model, vocabulary, tokens)))
@@ -71,7 +72,10 @@ def filled(model: LanguageModel, vocabulary: Vocabulary, tokens: Sequence[int]) 
 
 @torch.inference_mode()
 def _masks(model: LanguageModel, vocabulary: Vocabulary, tokens: list[int], never_V: Tensor) -> list[int]:
-    logits_TV = model.network.logits(torch.tensor([tokens]))[0]
+    if model.start_token is None:
+        logits_TV = model.network.logits(torch.tensor([tokens]))[0]
+    else:
+        logits_TV = model.network.logits(torch.tensor([[model.start, *tokens, vocabulary.end]]))[0, 1:-1]
     best = logits_TV.masked_fill(never_V, -torch.inf).argmax(dim=-1).tolist()
     return [guess if token == vocabulary.mask else token for token, guess in zip(tokens, best, strict=True)]
 
@@ -82,7 +86,7 @@ def _spans(model: LanguageModel, vocabulary: Vocabulary, tokens: list[int], neve
     wanted = [token for token in tokens if token in set(vocabulary.sentinels.tolist())]
     source_BS = torch.tensor([[*tokens, vocabulary.end]])
     spans: dict[int, list[int]] = {}
-    cache, token = Cache(), vocabulary.end
+    cache, token = Cache(), vocabulary.start
     for _ in range(min(MOST_TOKENS + len(wanted), model.sequence_length - 1)):
         # What may come next: text, the sentinel that is next in order, and the end once there is none.
         following = wanted[len(spans)] if len(spans) < len(wanted) else vocabulary.end

@@ -21,6 +21,16 @@ class LanguageModel:
     network: Transformer
     tokenizer: Tokenizer
     end_of_document: int
+    start_token: int | None = None
+    """Token before a text, or before what an encoder-decoder writes, where the one that ends a document is not (models
+    of others)."""
+    stop_tokens: tuple[int, ...] = ()
+    """Tokens after which nothing follows, besides the one that ends a document."""
+
+    @property
+    def start(self) -> int:
+        """Token before a text; of an encoder-decoder the one before what it writes."""
+        return self.end_of_document if self.start_token is None else self.start_token
 
     @property
     def sequence_length(self) -> int:
@@ -63,7 +73,7 @@ def load_model(directory: Path) -> LanguageModel:
     tokenizer.encode_special_tokens = True  # a text that spells a special token is still text
     tokenizer.no_truncation()  # an imported one may be set to cut texts, or to fill them up
     tokenizer.no_padding()
-    return LanguageModel(network.eval(), tokenizer, config["eod"])
+    return LanguageModel(network.eval(), tokenizer, config["eod"], config.get("start"), tuple(config.get("stop", ())))
 
 
 @torch.inference_mode()
@@ -77,7 +87,7 @@ def generate(
     top_p: float | None = None,
     seed: int = 0,
 ) -> str:
-    """Return how the model goes on from `prompt`, up to the end of the document; the same seed gives the same text.
+    """Return how the model goes on from `prompt`, up to a token that ends it; the same seed gives the same text.
 
     `temperature` 0 takes the likeliest token. `top_k` keeps the k likeliest tokens, `top_p` the fewest whose
     probabilities reach p. Raises UserError for a model that does not go on from texts, and one that names characters
@@ -86,7 +96,7 @@ def generate(
     if (family := model.network.cfg.family) != "decoder":
         raise UserError(f"the model is of family {family}; only a decoder goes on from a text")
     generator = torch.Generator().manual_seed(seed)
-    tokens = [model.end_of_document, *model.encode(prompt)]
+    tokens = [model.start, *model.encode(prompt)]
     new: list[int] = []
     cache, unseen = Cache(), tokens[-model.sequence_length :]
     while len(new) < max_tokens:
@@ -94,7 +104,7 @@ def generate(
             cache, unseen = Cache(), (tokens + new)[-(model.sequence_length // 2) :]
         logits_V = model.network.logits(torch.tensor([unseen]), cache)[0, -1]
         token = _choose(logits_V, generator, temperature=temperature, top_k=top_k, top_p=top_p)
-        if token == model.end_of_document:
+        if token == model.end_of_document or token in model.stop_tokens:
             break
         new.append(token)
         unseen = [token]

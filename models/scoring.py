@@ -35,7 +35,7 @@ class Score:
 def score_documents(
     model: LanguageModel, documents: Sequence[str], *, stride: int | None = None, logit_bytes: int = LOGIT_BYTES
 ) -> list[Score]:
-    """Return the score of each document on its own: each starts after an end-of-document token and includes its own.
+    """Return the score of each document on its own: each starts after the model's start token, and includes its end.
 
     Longer ones are read in windows of the model's context, each `stride` tokens on (half a window by default), so that
     every token but those of the first window is predicted from at least a window less `stride`.  How many windows are
@@ -47,7 +47,7 @@ def score_documents(
     encoded = [model.encode(text) for text in documents]
     nats = [0.0] * len(documents)
     pending: list[_Window] = []
-    for window in _windows(encoded, model.end_of_document, length, stride):
+    for window in _windows(encoded, model.start, model.end_of_document, length, stride):
         pending.append(window)
         if len(pending) == batch:
             _score(model, pending, nats)
@@ -64,10 +64,10 @@ class _Window:
     targets: list[int]
 
 
-def _windows(encoded: Sequence[list[int]], eod: int, length: int, stride: int) -> Iterator[_Window]:
+def _windows(encoded: Sequence[list[int]], start_token: int, eod: int, length: int, stride: int) -> Iterator[_Window]:
     """Yield windows whose targets cover each token of each document once, and the token that ends it."""
     for i, ids in enumerate(encoded):
-        tokens = [eod, *ids, eod]
+        tokens = [start_token, *ids, eod]
         scored = 0  # targets tokens[1 : scored + 1] are covered
         start = 0
         while scored < len(tokens) - 1:

@@ -91,6 +91,7 @@ ARCHITECTURES: Final = (
         "qwen3", "Qwen3ForCausalLM",
         _but(_LLAMA, free=("sliding_window", "global_every"), qk_norm=(True,), bias=(False,)),
     ),
+    Architecture("apertus", "ApertusForCausalLM", _but(_LLAMA, activation=_UNGATED, qk_norm=(True,), bias=(False,))),
     Architecture("arcee", "ArceeForCausalLM", _but(_LLAMA, activation=_UNGATED)),
     Architecture("nemotron", "NemotronForCausalLM", _but(_LLAMA, norm=("layernorm",), activation=_UNGATED)),
     Architecture(
@@ -107,6 +108,10 @@ ARCHITECTURES: Final = (
         _but(_PRE, free=("segments",), family=("encoder",), norm=("layernorm",), norm_order=("post",),
              embed_norm=(True,), positions=("learned",), activation=_UNGATED, head_transform=(True,), kv_heads=(None,),
              head_width=(None,)),
+    ),
+    Architecture(
+        "eurobert", "EuroBertForMaskedLM",
+        _but(_LLAMA, family=("encoder",), activation=("swiglu", "geglu", "relu2"), bias=(False,)),
     ),
     Architecture(
         "t5", "T5ForConditionalGeneration",
@@ -132,7 +137,7 @@ def architecture_for(cfg: ModelConfig) -> Architecture:
 
     Raises UserError that names the nearest ones, the options in their way, and what these would have to be.
     """
-    tried = [(_obstacles(each, cfg), each) for each in ARCHITECTURES]
+    tried = [(each.obstacles(cfg), each) for each in ARCHITECTURES]
     fewest = min(len(obstacles) for obstacles, _ in tried)
     if not fewest:
         return next(each for obstacles, each in tried if not obstacles)
@@ -140,13 +145,3 @@ def architecture_for(cfg: ModelConfig) -> Architecture:
     raise UserError(
         f"no architecture of Hugging Face transformers computes this model; nearest: {'; '.join(nearest[:3])}"
     )
-
-
-def _obstacles(architecture: Architecture, cfg: ModelConfig) -> list[str]:
-    found = architecture.obstacles(cfg)
-    if architecture.model_type == "t5" and cfg.family == "encoder_decoder":
-        if cfg.scale_head != cfg.tied_embeddings:
-            found.append(f"scale_head={_written(cfg.scale_head)} (there as tied_embeddings)")
-        if cfg.attention_scale != 1.0:
-            found.append(f"attention_scale={_written(cfg.attention_scale)} (there 1.0)")
-    return found

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from infra.errors import UserError
 from models.config import ModelConfig
+from models.huggingface.special_tokens import SpecialTokens
 
 Json = dict[str, Any]
 
@@ -13,16 +14,18 @@ _GATES: Final = {"swiglu": "silu", "geglu": "gelu_pytorch_tanh"}
 _SAME_AS: Final = {"gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh"}
 
 
-def write_config(model_type: str, cfg: ModelConfig, *, vocab_size: int, eod: int) -> Json:
-    """Return what config.json says of the shape; the end of a document begins, ends and fills up texts."""
-    tokens = {"vocab_size": vocab_size, "bos_token_id": eod, "eos_token_id": eod, "pad_token_id": eod}
+_QK_NORM: Final = ("qwen3", "qwen3_moe", "apertus")
+
+
+def write_config(model_type: str, cfg: ModelConfig, *, vocab_size: int, tokens: SpecialTokens) -> Json:
+    """Return what config.json says of the shape and of the special tokens."""
     tied = {"tie_word_embeddings": cfg.tied_embeddings}
     writers: dict[str, Callable[[ModelConfig], Json]] = {"gpt2": _gpt2, "bert": _bert, "t5": _t5}
-    config = {**tokens, **tied, **writers.get(model_type, _llama)(cfg)}
+    config = {"vocab_size": vocab_size, **tokens.ids(cfg.family), **tied, **writers.get(model_type, _llama)(cfg)}
     if model_type in _EXTRA:
         config |= _EXTRA[model_type](cfg)
-    if cfg.family == "encoder_decoder":
-        config |= {"decoder_start_token_id": eod}
+    if model_type == "eurobert" and tokens.mask is not None:
+        config |= {"mask_token_id": tokens.mask}
     return config
 
 
@@ -63,6 +66,15 @@ def _window(cfg: ModelConfig) -> Json:
     return {"sliding_window": cfg.sliding_window}
 
 
+def _apertus(cfg: ModelConfig) -> Json:
+    xielu = cfg.activation == "relu2"  # which it is with the weights that it is exported with
+    return {"attention_bias": False, "hidden_act": "xielu" if xielu else _ACTIVATIONS[cfg.activation]}
+
+
+def _eurobert(cfg: ModelConfig) -> Json:
+    return _biases(cfg) if cfg.gated else {**_biases(cfg), "hidden_act": "relu"}
+
+
 def _nemotron(cfg: ModelConfig) -> Json:
     rope = {"rope_theta": cfg.rope_base, "rope_type": "default", "partial_rotary_factor": 1.0}
     return {"norm_eps": cfg.norm_epsilon, "partial_rotary_factor": 1.0, "rope_parameters": rope, **_biases(cfg)}
@@ -97,7 +109,7 @@ def _qwen3_moe(cfg: ModelConfig) -> Json:
 
 _EXTRA: Final[Mapping[str, Callable[[ModelConfig], Json]]] = {
     "llama": _biases, "arcee": _biases, "nemotron": _nemotron, "mistral": _window, "qwen3": _qwen3,
-    "mixtral": _mixtral, "qwen3_moe": _qwen3_moe,
+    "mixtral": _mixtral, "qwen3_moe": _qwen3_moe, "apertus": _apertus, "eurobert": _eurobert,
 }  # fmt: skip
 
 
@@ -159,21 +171,25 @@ def _from_gpt2(c: Mapping[str, Any]) -> Json:
 
 def _from_llama(c: Mapping[str, Any]) -> Json:
     kind, act = c["model_type"], c.get("hidden_act", "silu")
-    gated = kind not in ("arcee", "nemotron")
+    activations = {
+        "arcee": _ACTIVATIONS, "nemotron": _ACTIVATIONS, "apertus": {**_ACTIVATIONS, "relu2": "xielu"},
+        "eurobert": {**_GATES, "relu2": "relu"},
+    }.get(kind, _GATES)  # fmt: skip
     shape = {
+        "family": "encoder" if kind == "eurobert" else "decoder",
         "layers": c["num_hidden_layers"], "heads": c["num_attention_heads"], "width": c["hidden_size"],
         "kv_heads": c.get("num_key_value_heads") or c["num_attention_heads"], "head_width": c.get("head_dim"),
-        "ffn_width": c["intermediate_size"], "activation": _activation(act, _GATES if gated else _ACTIVATIONS),
-        "norm": "layernorm" if kind == "nemotron" else "rmsnorm", "qk_norm": kind in ("qwen3", "qwen3_moe"),
+        "ffn_width": c["intermediate_size"], "activation": _activation(act, activations),
+        "norm": "layernorm" if kind == "nemotron" else "rmsnorm", "qk_norm": kind in _QK_NORM,
         "norm_epsilon": c["norm_eps" if kind == "nemotron" else "rms_norm_eps"], "positions": "rope",
         "tied_embeddings": c.get("tie_word_embeddings", False), "sequence_length": c["max_position_embeddings"],
         "bias": bool(c.get("attention_bias", False)), **_from_rope(c),
     }  # fmt: skip
-    if kind in ("llama", "arcee", "nemotron") and bool(c.get("mlp_bias", False)) != shape["bias"]:
+    if kind in ("llama", "arcee", "nemotron", "eurobert") and bool(c.get("mlp_bias", False)) != shape["bias"]:
         raise UserError(
             "its config.json gives a bias to attention or to the feed-forward layers alone; here all have it"
         )
-    if kind in ("qwen3", "qwen3_moe", "mistral", "mixtral") and shape["bias"]:
+    if kind in ("qwen3", "qwen3_moe", "mistral", "mixtral", "apertus") and shape["bias"]:
         raise UserError("its config.json has attention_bias=true, and feed-forward layers without; here all have it")
     return shape | _from_window(c) | _from_experts(c)
 

@@ -17,6 +17,7 @@ from infra.errors import DataError, UserError
 from models.config import ModelConfig
 from models.huggingface.architectures import Architecture, architecture_for, named
 from models.huggingface.configs import read_config, write_config
+from models.huggingface.special_tokens import SpecialTokens
 from models.huggingface.weights import to_ours, to_theirs
 from models.transformer import Transformer
 
@@ -43,12 +44,17 @@ def export_folder(artifact: Path, destination: Path, *, check: bool = True) -> s
     ours = load_file(artifact / "model.safetensors")
     destination.mkdir(parents=True, exist_ok=True)
     save_file(to_theirs(architecture.model_type, cfg, ours), destination / "model.safetensors", {"format": "pt"})
-    config = write_config(architecture.model_type, cfg, vocab_size=about["vocab_size"], eod=about["eod"])
+    special = SpecialTokens.of_artifact(
+        about, _optional(artifact / "tokenizer.json"), _optional(artifact / "special_tokens_map.json")
+    )
+    config = write_config(architecture.model_type, cfg, vocab_size=about["vocab_size"], tokens=special)
     head = {"architectures": [architecture.model_class], "model_type": architecture.model_type}
     _write(destination / "config.json", {**head, "dtype": "float32", **config})
     if cfg.family != "encoder":
-        tokens = {name: config[name] for name in config if name.endswith("_token_id")}
-        _write(destination / "generation_config.json", {**tokens, "do_sample": True, "temperature": 0.8, "top_k": 50})
+        generation = special.ids(cfg.family)
+        _write(
+            destination / "generation_config.json", {**generation, "do_sample": True, "temperature": 0.8, "top_k": 50}
+        )
     for name in TOKENIZER_FILES:
         if (artifact / name).is_file():
             shutil.copyfile(artifact / name, destination / name)
@@ -110,7 +116,7 @@ def import_folder(folder: Path, destination: Path) -> dict[str, Any]:
         "architecture": cfg.family,
         "objective": {"kind": OBJECTIVES[cfg.family]},
         "vocab_size": vocab_size,
-        "eod": _end_of_document(folder, config),
+        **_special_tokens(folder, config, family=cfg.family, vocab_size=vocab_size).about(),
         "model": cfg.model_dump(),
     }
     try:
@@ -129,7 +135,7 @@ def import_folder(folder: Path, destination: Path) -> dict[str, Any]:
 def _write_tokenizer(folder: Path, destination: Path) -> None:
     """Copy the tokenizer, and write what newer releases of transformers no longer do: which tokens are special."""
     shutil.copyfile(folder / "tokenizer.json", destination / "tokenizer.json")
-    about = _read(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+    about = _optional(folder / "tokenizer_config.json")
     _write(destination / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **about})
     if (folder / "special_tokens_map.json").is_file():
         shutil.copyfile(folder / "special_tokens_map.json", destination / "special_tokens_map.json")
@@ -167,19 +173,18 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _end_of_document(folder: Path, config: dict[str, Any]) -> int:
-    """Return the token that ends a text; of BERT the one that parts texts."""
-    eos = config.get("eos_token_id")
-    if isinstance(eos, list):
-        eos = eos[0]
-    if eos is not None:
-        return int(eos)
-    vocabulary = _read(folder / "tokenizer.json") if (folder / "tokenizer.json").is_file() else {"added_tokens": []}
-    for wanted in ("[SEP]", "</s>", "<|endoftext|>"):
-        for token in vocabulary["added_tokens"]:
-            if token["content"] == wanted:
-                return int(token["id"])
-    raise UserError(f"{folder}: neither config.json (eos_token_id) nor the tokenizer says which token ends a text")
+def _special_tokens(folder: Path, config: dict[str, Any], *, family: str, vocab_size: int) -> SpecialTokens:
+    others = [_optional(folder / name) for name in ("generation_config.json", "tokenizer.json")]
+    roles = {**_optional(folder / "special_tokens_map.json"), **_optional(folder / "tokenizer_config.json")}
+    try:
+        return SpecialTokens.of_folder(config, *others, roles, family=family, vocab_size=vocab_size)
+    except UserError as exc:
+        raise UserError(f"{folder}: {exc}") from exc
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    """Return what a file says that need not be there."""
+    return _read(path) if path.is_file() else {}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -24,35 +24,59 @@ class Slot:
     """Theirs is (inputs, outputs), as in GPT-2's Conv1D."""
     less_one: bool = False
     """Theirs is a scale less one, as in Nemotron's norm."""
+    factor: float = 1.0
+    """Theirs is so many times ours."""
 
     def pack(self, ours: Mapping[str, Tensor]) -> Tensor:
         """Return their tensor; a bias that ours has not is zero."""
         whole = torch.cat([ours[name] if name in ours else _no_bias(name, ours) for name in self.ours])
         whole = whole.T.contiguous() if self.transposed else whole
-        return whole - 1 if self.less_one else whole
+        return whole * self.factor - (1 if self.less_one else 0)
 
     def unpack(self, theirs: Tensor) -> dict[str, Tensor]:
         """Return our tensors."""
         whole = theirs.T if self.transposed else theirs
-        whole = whole + 1 if self.less_one else whole
+        whole = (whole + (1 if self.less_one else 0)) / self.factor
         parts = torch.chunk(whole, len(self.ours))
         return {name: part.contiguous().clone() for name, part in zip(self.ours, parts, strict=True)}
+
+
+@dataclass(frozen=True)
+class Constant:
+    """One tensor of theirs that is the same in every model of ours."""
+
+    theirs: str
+    value: float
+    shape: tuple[int, ...]
+
+    def pack(self, ours: Mapping[str, Tensor]) -> Tensor:
+        """Return their tensor."""
+        return torch.full(self.shape, self.value)
+
+    def unpack(self, theirs: Tensor) -> dict[str, Tensor]:
+        """Return none of ours; raises UserError where theirs is another."""
+        if theirs.shape != self.shape or not torch.allclose(theirs, self.pack({})):
+            raise UserError(
+                f"its {self.theirs} is {theirs.flatten()[:3].tolist()}, and the network computes {self.value:g} alone"
+            )
+        return {}
 
 
 def _no_bias(name: str, ours: Mapping[str, Tensor]) -> Tensor:
     return torch.zeros(len(ours[f"{name.removesuffix('bias')}weight"]))
 
 
-def _linear(theirs: str, ours: str, bias: bool) -> Iterator[Slot]:
+def _linear(theirs: str, ours: str, bias: bool) -> Iterator[Slot | Constant]:
     yield Slot(f"{theirs}.weight", (f"{ours}.weight",))
     if bias:
         yield Slot(f"{theirs}.bias", (f"{ours}.bias",))
 
 
-def _llama(model_type: str, cfg: ModelConfig) -> Iterator[Slot]:
+def _llama(model_type: str, cfg: ModelConfig) -> Iterator[Slot | Constant]:
     less_one = model_type == "nemotron"
+    before, between = ("attention", "feedforward") if model_type == "apertus" else ("input", "post_attention")
 
-    def norm(theirs: str, ours: str) -> Iterator[Slot]:
+    def norm(theirs: str, ours: str) -> Iterator[Slot | Constant]:
         yield Slot(f"{theirs}.weight", (f"{ours}.weight",), less_one=less_one)
         if cfg.norm == "layernorm":
             yield Slot(f"{theirs}.bias", (f"{ours}.bias",))
@@ -60,15 +84,19 @@ def _llama(model_type: str, cfg: ModelConfig) -> Iterator[Slot]:
     yield Slot("model.embed_tokens.weight", ("embed.weight",))
     for n in range(cfg.layers):
         theirs, ours = f"model.layers.{n}", f"blocks.{n}"
-        yield from norm(f"{theirs}.input_layernorm", f"{ours}.attention_norm")
+        yield from norm(f"{theirs}.{before}_layernorm", f"{ours}.attention_norm")
         for short, name in (("q", "query"), ("k", "key"), ("v", "value"), ("o", "output")):
             yield from _linear(f"{theirs}.self_attn.{short}_proj", f"{ours}.attention.{name}", cfg.bias)
         if cfg.qk_norm:
             yield Slot(f"{theirs}.self_attn.q_norm.weight", (f"{ours}.attention.query_norm.weight",))
             yield Slot(f"{theirs}.self_attn.k_norm.weight", (f"{ours}.attention.key_norm.weight",))
-        yield from norm(f"{theirs}.post_attention_layernorm", f"{ours}.ffn_norm")
+        yield from norm(f"{theirs}.{between}_layernorm", f"{ours}.ffn_norm")
         if cfg.has_experts(n):
             yield from _experts(model_type, cfg, theirs, f"{ours}.ffn")
+        elif model_type == "apertus" and cfg.activation == "relu2":
+            yield from _xielu(f"{theirs}.mlp", f"{ours}.ffn")
+        elif model_type == "eurobert" and not cfg.gated:
+            yield from _gated_by_itself(f"{theirs}.mlp", f"{ours}.ffn")
         else:
             for name in ("gate", "up", "down") if cfg.gated else ("up", "down"):
                 yield from _linear(f"{theirs}.mlp.{name}_proj", f"{ours}.ffn.{name}", cfg.bias)
@@ -77,7 +105,30 @@ def _llama(model_type: str, cfg: ModelConfig) -> Iterator[Slot]:
         yield Slot("lm_head.weight", ("lm_head.weight",))
 
 
-def _experts(model_type: str, cfg: ModelConfig, theirs: str, ours: str) -> Iterator[Slot]:
+def _xielu(theirs: str, ours: str) -> Iterator[Slot | Constant]:
+    """Yield a feed-forward layer with ReLU squared as one with xIELU (arXiv 2411.13010), Apertus's activation:
+
+        softplus(alpha_p) x^2 + beta x   for x > 0, else   (beta + softplus(alpha_n)) (e^x - 1 - x) + beta x
+
+    With beta = 0 and alpha_n far below zero only the square is left. Powers of two, so that nothing is rounded in any
+    precision: x is 2^-5 of ours, alpha_p = 2^15 (of which softplus is the identity), and the result 2^5 times ours. A
+    reader that takes beta for the 0.5 of the paper errs by no more than half precision does.
+    """
+    yield Slot(f"{theirs}.up_proj.weight", (f"{ours}.up.weight",), factor=2.0**-5)
+    yield Slot(f"{theirs}.down_proj.weight", (f"{ours}.down.weight",), factor=2.0**-5)
+    yield Constant(f"{theirs}.act_fn.alpha_p", 2.0**15, (1,))
+    yield Constant(f"{theirs}.act_fn.alpha_n", -1e4, (1,))
+    yield Constant(f"{theirs}.act_fn.beta", 0.0, ())
+    yield Constant(f"{theirs}.act_fn.eps", -1e-6, ())
+
+
+def _gated_by_itself(theirs: str, ours: str) -> Iterator[Slot | Constant]:
+    """Yield a feed-forward layer with ReLU squared as a gated one: x is what ReLU gates, and its own gate."""
+    for name, matrix in (("gate", "up"), ("up", "up"), ("down", "down")):
+        yield Slot(f"{theirs}.{name}_proj.weight", (f"{ours}.{matrix}.weight",))
+
+
+def _experts(model_type: str, cfg: ModelConfig, theirs: str, ours: str) -> Iterator[Slot | Constant]:
     assert cfg.moe is not None
     mixtral = model_type == "mixtral"
     folder = f"{theirs}.block_sparse_moe" if mixtral else f"{theirs}.mlp"
@@ -88,8 +139,8 @@ def _experts(model_type: str, cfg: ModelConfig, theirs: str, ours: str) -> Itera
             yield Slot(f"{folder}.experts.{e}.{short}.weight", (f"{ours}.experts.{e}.{name}.weight",))
 
 
-def _gpt2(model_type: str, cfg: ModelConfig) -> Iterator[Slot]:
-    def convolution(theirs: str, *ours: str) -> Iterator[Slot]:
+def _gpt2(model_type: str, cfg: ModelConfig) -> Iterator[Slot | Constant]:
+    def convolution(theirs: str, *ours: str) -> Iterator[Slot | Constant]:
         yield Slot(f"{theirs}.weight", tuple(f"{name}.weight" for name in ours), transposed=True)
         yield Slot(f"{theirs}.bias", tuple(f"{name}.bias" for name in ours))
 
@@ -109,7 +160,7 @@ def _gpt2(model_type: str, cfg: ModelConfig) -> Iterator[Slot]:
         yield Slot("lm_head.weight", ("lm_head.weight",))
 
 
-def _bert(model_type: str, cfg: ModelConfig) -> Iterator[Slot]:
+def _bert(model_type: str, cfg: ModelConfig) -> Iterator[Slot | Constant]:
     yield Slot("bert.embeddings.word_embeddings.weight", ("embed.weight",))
     yield Slot("bert.embeddings.position_embeddings.weight", ("positions.weight",))
     yield Slot("bert.embeddings.token_type_embeddings.weight", ("segments.weight",))
@@ -131,7 +182,7 @@ def _bert(model_type: str, cfg: ModelConfig) -> Iterator[Slot]:
         yield Slot("cls.predictions.decoder.bias", ("lm_head.bias",))  # no longer the same as the one above
 
 
-def _t5(model_type: str, cfg: ModelConfig) -> Iterator[Slot]:
+def _t5(model_type: str, cfg: ModelConfig) -> Iterator[Slot | Constant]:
     yield Slot("shared.weight", ("embed.weight",))
     for stack, ours, layers in (
         ("encoder", "encoder.", cfg.layers),
@@ -141,17 +192,25 @@ def _t5(model_type: str, cfg: ModelConfig) -> Iterator[Slot]:
         yield Slot(first, (f"{ours}relative.weight",))
         for n in range(layers):
             yield from _t5_block(cfg, f"{stack}.block.{n}", f"{ours}blocks.{n}", cross=stack == "decoder")
-        yield Slot(f"{stack}.final_layer_norm.weight", (f"{ours}norm.weight",))
+        head = _t5_head(cfg) if stack == "decoder" else 1.0
+        yield Slot(f"{stack}.final_layer_norm.weight", (f"{ours}norm.weight",), factor=head)
     if not cfg.tied_embeddings:
         yield Slot("lm_head.weight", ("lm_head.weight",))
 
 
-def _t5_block(cfg: ModelConfig, theirs: str, ours: str, *, cross: bool) -> Iterator[Slot]:
+def _t5_head(cfg: ModelConfig) -> float:
+    """Return what stands in the last norm of that scale of the head which T5 has with tied embeddings, and not else."""
+    return 1.0 if cfg.scale_head == cfg.tied_embeddings else cfg.width ** (0.5 if cfg.tied_embeddings else -0.5)
+
+
+def _t5_block(cfg: ModelConfig, theirs: str, ours: str, *, cross: bool) -> Iterator[Slot | Constant]:
     parts = [("attention", "SelfAttention")] + ([("cross", "EncDecAttention")] if cross else [])
     for k, (name, kind) in enumerate(parts):
         yield Slot(f"{theirs}.layer.{k}.layer_norm.weight", (f"{ours}.{name}_norm.weight",))
+        scale = cfg.attention_scale or cfg.resolved_head_width**-0.5  # T5 has none of its own: queries carry it
         for short, matrix in (("q", "query"), ("k", "key"), ("v", "value"), ("o", "output")):
-            yield Slot(f"{theirs}.layer.{k}.{kind}.{short}.weight", (f"{ours}.{name}.{matrix}.weight",))
+            factor = scale if short == "q" else 1.0
+            yield Slot(f"{theirs}.layer.{k}.{kind}.{short}.weight", (f"{ours}.{name}.{matrix}.weight",), factor=factor)
     last = f"{theirs}.layer.{len(parts)}"
     yield Slot(f"{last}.layer_norm.weight", (f"{ours}.ffn_norm.weight",))
     ups = (("wi_0", "gate"), ("wi_1", "up")) if cfg.gated else (("wi", "up"),)
@@ -159,7 +218,11 @@ def _t5_block(cfg: ModelConfig, theirs: str, ours: str, *, cross: bool) -> Itera
         yield Slot(f"{last}.DenseReluDense.{short}.weight", (f"{ours}.ffn.{matrix}.weight",))
 
 
-_SLOTS: Final[Mapping[str, Callable[[str, ModelConfig], Iterator[Slot]]]] = {"gpt2": _gpt2, "bert": _bert, "t5": _t5}
+_SLOTS: Final[Mapping[str, Callable[[str, ModelConfig], Iterator[Slot | Constant]]]] = {
+    "gpt2": _gpt2,
+    "bert": _bert,
+    "t5": _t5,
+}
 
 _NEITHER: Final = (
     ".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq", "embeddings.position_ids", "bert.pooler.dense.weight",
@@ -170,7 +233,7 @@ _NEITHER: Final = (
 """Ends of names of checkpoints that no logits depend on: masks, copies, heads of other objectives."""
 
 
-def slots(model_type: str, cfg: ModelConfig) -> list[Slot]:
+def slots(model_type: str, cfg: ModelConfig) -> list[Slot | Constant]:
     """Return how each tensor of their checkpoint is made of ours."""
     return list(_SLOTS.get(model_type, _llama)(model_type, cfg))
 
@@ -201,7 +264,10 @@ def to_ours(model_type: str, cfg: ModelConfig, theirs: Mapping[str, Tensor]) -> 
         raise UserError(f"its weights have {len(extra)} tensors that the network has not, {extra[0]} among them")
     unpacked: dict[str, Tensor] = {}
     for slot in wanted:
-        unpacked |= slot.unpack(found[slot.theirs].float())
+        for name, tensor in slot.unpack(found[slot.theirs].float()).items():
+            if name.endswith(".ffn.up.weight") and name in unpacked and not torch.equal(unpacked[name], tensor):
+                raise UserError(f"its {slot.theirs} is not the same as its gate, as only a squared ReLU's is")
+            unpacked[name] = tensor
     return unpacked
 
 

@@ -54,7 +54,7 @@ class Denoising:
         count_B = written.sum(axis=1)
         counts_BT = (np.arange(self.target_length) <= count_B[:, None]) & (count_B > 0)[:, None]
         inputs_BT = np.roll(written_BT, 1, axis=1)
-        inputs_BT[:, 0] = self._vocabulary.end
+        inputs_BT[:, 0] = self._vocabulary.start
         targets_BT = np.where(counts_BT, written_BT, IGNORE)
         return Batch(inputs_BT, targets_BT, written_documents_BT, source_BS, source_documents_BS)
 

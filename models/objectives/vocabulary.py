@@ -38,6 +38,13 @@ class Vocabulary:
     """Whether a token begins a word, whatever is before it, shape (vocabulary,)."""
     closes: NDArray[np.bool_]
     """Whether what follows a token begins a word, shape (vocabulary,)."""
+    start_token: int | None = None
+    """Id of the token before what is written, where the one that ends a document is not (T5's padding)."""
+
+    @property
+    def start(self) -> int:
+        """Id of the token before what an encoder-decoder writes."""
+        return self.end if self.start_token is None else self.start_token
 
     def words(self, tokens_BT: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return where in its row the word begins that each token is of, shape (B, T)."""
@@ -48,7 +55,9 @@ class Vocabulary:
         return np.maximum.accumulate(np.where(begins, place, 0), axis=1)
 
 
-def read_vocabulary(tokenizer_json: Path, special_tokens_map: Path, *, size: int, end: int) -> Vocabulary:
+def read_vocabulary(
+    tokenizer_json: Path, special_tokens_map: Path, *, size: int, end: int, start: int | None = None
+) -> Vocabulary:
     """Read the files of a tokenizer; `size` may be more than the tokens that it has."""
     spec = json.loads(tokenizer_json.read_bytes())
     named = json.loads(special_tokens_map.read_bytes())
@@ -67,7 +76,7 @@ def read_vocabulary(tokenizer_json: Path, special_tokens_map: Path, *, size: int
         sentinels.append(added[name])
     mask = named.get("mask_token")
     name = mask["content"] if isinstance(mask, dict) else mask
-    return Vocabulary(end, added.get(name), np.array(sentinels, dtype=np.int64), special, begins, closes)
+    return Vocabulary(end, added.get(name), np.array(sentinels, dtype=np.int64), special, begins, closes, start)
 
 
 def _tokens(spec: dict[str, Any]) -> dict[str, int]:

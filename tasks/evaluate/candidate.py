@@ -72,6 +72,7 @@ def load_candidate(cfg: EvaluateConfig, model: Artifact) -> Candidate | FillingM
         folder / "special_tokens_map.json",
         size=loaded.network.vocab_size,
         end=loaded.end_of_document,
+        start=loaded.start_token,
     )
     objective = build_objective(
         trained_for(json.loads((folder / "config.json").read_bytes())),

@@ -7,14 +7,22 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
+import flows.recipes
+from flows.recipe_file import read_recipe
 from infra.errors import UserError
 from models.config import ModelConfig
 from models.huggingface import architecture_for, export_folder, import_folder
+from models.huggingface.configs import write_config
 from models.huggingface.folders import network_of
+from models.huggingface.special_tokens import SpecialTokens
+from models.huggingface.weights import to_theirs
+from models.presets import PRESETS
 from models.transformer import Transformer
 
+SHIPPED = Path(flows.recipes.__path__[0])
 VOCABULARY = 61
 GPT2 = {
     "preset": "gpt2-tiny", "layers": 2, "width": 32, "heads": 2, "bias": True, "activation": "gelu_tanh",
@@ -34,6 +42,10 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral": ("mistral", {**LLAMA, "sliding_window": 5}),
     "qwen3": ("qwen3", {**LLAMA, "qk_norm": True, "tied_embeddings": True}),
     "qwen3-window": ("qwen3", {**LLAMA, "layers": 4, "qk_norm": True, "sliding_window": 5, "global_every": 2}),
+    "apertus": ("apertus", {**LLAMA, "qk_norm": True, "activation": "relu2"}),
+    "apertus-tied-gelu": (
+        "apertus", {**LLAMA, "qk_norm": True, "activation": "gelu", "tied_embeddings": True, "head_width": 16}
+    ),
     "arcee": ("arcee", {**LLAMA, "activation": "relu2"}),
     "nemotron": ("nemotron", {**LLAMA, "activation": "relu2", "norm": "layernorm", "bias": True}),
     "mixtral": ("mixtral", {**LLAMA, "moe": {"experts": 4, "top_k": 2}}),
@@ -44,7 +56,11 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "bert": ("bert", BERT),
     "bert-untied": ("bert", {**BERT, "tied_embeddings": False, "segments": 0}),
+    "eurobert": ("eurobert", {**LLAMA, "family": "encoder", "activation": "relu2", "tied_embeddings": True}),
+    "eurobert-gated": ("eurobert", {**LLAMA, "family": "encoder", "activation": "geglu", "head_width": 16}),
     "t5": ("t5", T5),
+    "t5-scaled-otherwise": ("t5", {**T5, "attention_scale": None, "scale_head": False}),
+    "t5-untied-scaled": ("t5", {**T5, "attention_scale": 0.3, "tied_embeddings": False}),
     "t5-v1.1": ("t5", {**T5, "activation": "geglu", "tied_embeddings": False, "scale_head": False}),
 }  # fmt: skip
 
@@ -108,23 +124,54 @@ def test_logits_agree_both_ways(name: str, tmp_path: Path) -> None:
         ModelConfig.model_validate(about["model"]), VOCABULARY, load_file(tmp_path / "imported" / "model.safetensors")
     )
     if ours.cfg.family == "encoder_decoder":
-        assert torch.equal(again.logits(written, None, torch.zeros_like(tokens), tokens, documents), got)
+        read = again.logits(written, None, torch.zeros_like(tokens), tokens, documents)
+        torch.testing.assert_close(read, got, atol=1e-5, rtol=1e-5)
     elif ours.cfg.family == "encoder":
         torch.testing.assert_close(again.logits(tokens, documents_BT=documents)[real], got, atol=1e-5, rtol=1e-5)
     else:
         torch.testing.assert_close(again.logits(tokens), got, atol=1e-5, rtol=1e-5)
 
 
+RECIPES = sorted(
+    path.stem for path in SHIPPED.glob("*.yaml") if "pretrain" in yaml.safe_load(path.read_text(encoding="utf-8"))
+)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_every_shipped_recipe_trains_is_exported_with_its_logits(name: str, tmp_path: Path) -> None:
+    artifact(tmp_path / "artifact", read_recipe(name)["pretrain"]["model"])
+    (tmp_path / "artifact" / "tokenizer.json").write_text("{}")
+    assert export_folder(tmp_path / "artifact", tmp_path / "exported").startswith("AutoModelFor")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_has_the_tensors_of_an_architecture_of_transformers(name: str) -> None:
+    import transformers
+
+    cfg, vocabulary = ModelConfig.model_validate({"preset": name}), PRESETS[name].vocab_size
+    architecture = architecture_for(cfg)
+    config = write_config(architecture.model_type, cfg, vocab_size=vocabulary, tokens=SpecialTokens(0))
+    with torch.device("meta"):
+        ours = dict(Transformer(cfg, vocabulary).named_parameters())
+        theirs = getattr(transformers, architecture.model_class)(
+            transformers.AutoConfig.for_model(architecture.model_type, **config)
+        )
+        wanted = {name: parameter.shape for name, parameter in theirs.named_parameters()}
+        packed = {name: tensor.shape for name, tensor in to_theirs(architecture.model_type, cfg, ours).items()}
+    assert packed == wanted
+
+
 @pytest.mark.parametrize(
     ("shape", "said"),
     [
         (
-            {"activation": "relu2"},
-            r"qwen3 but for activation=relu2 \(there swi.*; arcee but for qk_norm=true \(there false",
+            {"activation": "relu2", "bias": True},
+            r"apertus but for bias=true \(there false\); arcee but for qk_norm=true \(there false",
         ),
         ({"qk_norm": False, "logit_softcap": 30.0}, r"nearest: llama but for logit_softcap=30\.0 \(there null\)"),
         ({"qk_norm": False, "moe": {"every": 2}, "layers": 4}, r"mixtral but for moe\.every=2 \(there 1\)"),
-        ({**T5, "scale_head": False}, r"t5 but for scale_head=false"),
+        ({**T5, "qk_norm": True}, r"t5 but for qk_norm=true \(there false\)"),
+        ({"family": "encoder", "activation": "relu2"}, r"eurobert but for qk_norm=true \(there false\)"),
     ],
 )
 def test_a_shape_that_nobody_computes_is_refused_with_what_stands_in_the_way(shape: dict[str, Any], said: str) -> None:
@@ -148,6 +195,17 @@ def add_tensor(folder: Path) -> None:
     save_file({**weights, "surplus": torch.ones(2)}, folder / "model.safetensors")
 
 
+def another_activation(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file({**weights, "model.layers.1.mlp.act_fn.alpha_p": torch.tensor([0.5])}, folder / "model.safetensors")
+
+
+def another_gate(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.1.mlp.gate_proj.weight"] += 1
+    save_file(weights, folder / "model.safetensors")
+
+
 def point_elsewhere(folder: Path) -> None:
     (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
 
@@ -159,6 +217,8 @@ def point_elsewhere(folder: Path) -> None:
         ("gpt2", point_elsewhere, r"model.safetensors: cannot be read as safetensors .*Git LFS"),
         ("gpt2", spoil_config(n_inner=99), "not of the shape that config.json says: .*ffn.down.weight"),
         ("llama", spoil_config(vocab_size=None), "does not say vocab_size"),
+        ("apertus", another_activation, r"act_fn.alpha_p is \[0.5.*the network computes 32768 alone"),
+        ("eurobert", another_gate, "up_proj.weight is not the same as its gate"),
         ("qwen3-moe", spoil_config(use_sliding_window=True, sliding_window=4), "use_sliding_window=true"),
         (
             "qwen3-window",
