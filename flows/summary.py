@@ -67,8 +67,11 @@ def _corpus(artifacts: dict[str, list[Artifact]]) -> dict[str, int] | None:
     index = json.loads(artifacts["tokens"][-1].file("index.json").read_bytes())
     splits: dict[str, Any] = index["splits"]
     sizes = ("documents", "bytes", "tokens")
+    total = {size: sum(counts["unique"][size] for counts in splits.values()) for size in sizes}
+    if "split" in artifacts:  # which may cut a document, of which each part has a piece
+        total["documents"] = min(total["documents"], artifacts["split"][-1].counters.documents_out)
     return {
-        **{size: sum(counts["unique"][size] for counts in splits.values()) for size in sizes},
+        **total,
         **{f"{part}_tokens": counts["tokens"] for part, counts in splits.items()},  # as often as a mixture has them
     }
 

@@ -53,6 +53,7 @@ def collect(
         "tokenizer": reader.tokenizer,
         "kept": reader.kept,
         "dropped": reader.dropped,
+        "how_trained": reader.how_trained,
         "curve": reader.curve,
         "objective": reader.objective,
         "samples": reader.training_samples,

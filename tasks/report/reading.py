@@ -26,7 +26,7 @@ from tasks.report.run import (
 from tasks.report.samples import kept_samples, removed_samples
 from tasks.report.signals import language_bars, signal_histograms, thresholds
 from tasks.report.tables import report_tables
-from tasks.report.training import read_curve, read_samples
+from tasks.report.training import how_trained, read_curve, read_samples
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +142,8 @@ class ArtifactReader:
             sizes = ("documents", "bytes", "tokens")
             once = [split.get("unique", split) for split in splits.values()]  # whatever copies a mixture has of them
             total = {size: sum(split.get(size, 0) for split in once) for size in sizes}
+            if "split" in self.artifacts and (whole := self.artifacts["split"].counters.documents_out):
+                total["documents"] = min(total["documents"], whole)  # a document may be cut: each part has a piece
             return Corpus(**total, train_tokens=train.get("tokens"), validation_tokens=validation.get("tokens"))
         for step in ("classifier", *(step for step, _ in _CORPUS)):
             if step in self.artifacts:
@@ -158,6 +160,14 @@ class ArtifactReader:
         known = {name: training[name] for name in ModelNumbers.model_fields if training.get(name) is not None}
         speed = artifact.metrics.get("tokens_per_second")
         return ModelNumbers.model_validate({**known, "uri": artifact.uri, "tokens_per_second": speed})
+
+    def how_trained(self) -> list[tuple[str, str]]:
+        """What was trained how, and what that took, as the step has it; nothing of a model that was imported."""
+        artifact = self.artifacts.get("pretrain")
+        if artifact is None or "schedule" not in artifact.manifest.params:
+            return []
+        counted = {**artifact.counters.values, **artifact.metrics}
+        return how_trained(artifact.manifest.params, counted, self._file("pretrain", "logs/throughput.jsonl"))
 
     def languages(self) -> Bars | None:
         """Documents a language, before and after select."""

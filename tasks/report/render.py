@@ -143,7 +143,8 @@ def tiles(run: RunReport) -> list[tuple[str, str, str]]:
     if corpus.documents is not None:
         stages = {row.stage: row.documents_in for row in run.funnel if row.documents_in}
         entered = stages.get("ingest") or next(iter(stages.values()), None)  # what crawls ask for is one source's
-        found.append(("Documents kept", f"{corpus.documents:,}", f"of {entered:,} that came in" if entered else ""))
+        of = "of" if entered is None or corpus.documents <= entered else "from"  # some may be made of others
+        found.append(("Documents kept", f"{corpus.documents:,}", f"{of} {entered:,} that came in" if entered else ""))
     if corpus.bytes is not None:
         remark = f"{plots.compact(corpus.tokens)} tokens" if corpus.tokens is not None else ""
         found.append(("Text", byte_size(corpus.bytes), remark))

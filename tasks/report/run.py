@@ -236,6 +236,8 @@ class RunReport(_Part):
     tokenizer: TokenizerNumbers | None = None
     kept: tuple[SampleDocument, ...] = ()
     dropped: tuple[SampleDocument, ...] = ()
+    how_trained: tuple[tuple[str, str], ...] = ()
+    """(what, how) of the training: shape, batch, optimiser, device, speed."""
     curve: tuple[CurvePoint, ...] = ()
     objective: Literal["causal", "masked", "denoising"] = "causal"
     """What the loss of the curve is of."""

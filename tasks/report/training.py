@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from infra.manifests import File
@@ -45,6 +45,41 @@ def read_samples(file: File) -> tuple[TrainingSample, ...]:
     count = min(len(steps), _SAMPLED_STEPS)
     shown = {steps[round(index * (len(steps) - 1) / max(count - 1, 1))] for index in range(count)}
     return tuple(row for row in rows if row.step in shown)
+
+
+def how_trained(
+    params: Mapping[str, Any], counted: Mapping[str, Any], throughput: File | None
+) -> list[tuple[str, str]]:
+    """Return (what, how) of a training, from the parameters of its step and what the step has counted and measured."""
+    model, optimizer, schedule = (params[name] for name in ("model", "optimizer", "schedule"))
+    both = f"{model['layers']}+{model['decoder_layers'] or model['layers']}"
+    layers = both if model["family"] == "encoder_decoder" else model["layers"]
+    memory = max((row.get("memory_bytes", 0) for row in _rows(throughput)), default=0) if throughput is not None else 0
+    mfu, ranks = counted.get("mfu"), counted["ranks"]
+    rows = [
+        (
+            "Network",
+            f"{model['family']}, {layers} layers, {model['width']:,} wide, {model['heads']} heads, "
+            f"{model['sequence_length']:,} tokens of context",
+        ),
+        ("Batch", f"{params['batch']:,} sequences, in micro-batches of {counted['micro_batch']:,} a rank"),
+        (
+            "Optimiser",
+            f"{optimizer['kind']}, learning rate {optimizer['learning_rate']:g}, {schedule['kind']} after "
+            f"{schedule['warmup_steps']:,} steps of warm-up",
+        ),
+        ("Precision", f"{counted['precision']}: {counted['precision_reason']}"),
+        ("Device", f"{ranks} {'rank' if ranks == 1 else 'ranks'} on {counted['device']}"),
+        ("Model FLOP utilisation", f"{mfu:.1%}" if mfu is not None else f"unknown: {counted['mfu_reason']}"),
+        ("Memory of the first rank", f"{memory / 2**30:.2f} GiB at most" if memory else "–"),
+        ("Time in steps", f"{counted['training_seconds']:,.1f} s, {counted['data_wait_share']:.2%} of it for data"),
+        (
+            "Skipped",
+            f"{counted['bad_steps']:,} steps not finite, {counted['spikes']:,} spikes; "
+            f"{counted['rollbacks']:,} times gone back, {counted['skipped_batches']:,} batches passed over",
+        ),
+    ]
+    return rows
 
 
 def _rows(file: File) -> list[dict[str, Any]]:

@@ -404,8 +404,10 @@ def test_the_headline_says_what_the_model_beats(ours: float, tone: str, words: s
 def test_what_came_in_is_counted_over_all_sources() -> None:
     stages = [("crawl", 25, 16), ("ingest", 165, 146), ("extract", 146, 140)]
     funnel = tuple(FunnelRow(stage=name, documents_in=given, documents_out=out) for name, given, out in stages)
-    kept = tiles(example(funnel=funnel))[0]
-    assert (kept[0], kept[2]) == ("Documents kept", "of 165 that came in")
+    for documents, remark in ((120, "of 165 that came in"), (180, "from 165 that came in")):  # some are made of others
+        assert tiles(example(funnel=funnel, corpus=Corpus(documents=documents)))[0] == (
+            "Documents kept", str(documents), remark
+        )  # fmt: skip
 
 
 def test_the_model_stands_among_the_reference_lines_by_its_bits() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from infra.artifacts import Artifact
 from infra.manifests import Counters, Input
+from models.config import ModelConfig
 from tasks.documents import DOCUMENTS, DROPPED, DUPLICATES, QUARANTINE, document_id, write_parquet
 from tasks.report import RunReport, collect, render_report
 from tasks.select import SelectConfig
@@ -173,6 +174,48 @@ def test_everything_that_a_run_made_is_found(artifacts: dict[str, Artifact]) -> 
     assert [given.step for given in run.lineage[2].inputs] == ["extract", "annotate"]
     assert run.environment == {"git revision": "abc", "pyarrow": "1.0"}
     assert render_report(run)
+
+
+def test_a_document_that_split_cuts_is_one_document(finish: Finish, tmp_path: Path) -> None:
+    (tmp_path / "tokens").mkdir()
+    splits = {"train": {"tokens": 90, "documents": 3, "bytes": 400}, "validation": {"documents": 3}}
+    (tmp_path / "tokens/index.json").write_text(json.dumps({"splits": splits}))
+    split = finish("split", Counters(documents_in=3, documents_out=3))
+    assert report({"split": split, "tokens": finish("tokens")}).corpus.documents == 3
+
+
+def test_the_report_says_how_a_model_was_trained(finish: Finish, tmp_path: Path) -> None:
+    (tmp_path / "pretrain/logs").mkdir(parents=True)
+    rows = [{"step": n, "tokens_per_second": 9.0, "memory_bytes": n << 29} for n in (2, 3)]
+    (tmp_path / "pretrain/logs/throughput.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "pretrain/curve.jsonl").write_text('{"step": 1, "loss": 3.0}\n{"step": 2, "loss": 2.0}\n')
+    metrics = {
+        "mfu": None, "mfu_reason": "no peak is known", "device": "CPU", "precision": "fp32", "ranks": 2,
+        "precision_reason": "the recipe says so", "micro_batch": 4, "training_seconds": 61.25, "data_wait_share": 0.002,
+    }  # fmt: skip
+    counted = {"bad_steps": 1, "spikes": 2, "rollbacks": 0, "skipped_batches": 0}
+    made = finish("pretrain", Counters(values=counted, metrics=metrics))
+    params = {
+        "model": ModelConfig(family="encoder_decoder").model_dump(),
+        "optimizer": {"kind": "adamw", "learning_rate": 1e-3},
+        "schedule": {"kind": "cosine", "warmup_steps": 20},
+        "batch": 16,
+    }
+    made = Artifact(made.manifest.model_copy(update={"params": params}), made.root)
+    run = report({"pretrain": made})
+    assert run.notes == ()
+    assert dict(run.how_trained) == {
+        "Network": "encoder_decoder, 4+4 layers, 256 wide, 4 heads, 256 tokens of context",
+        "Batch": "16 sequences, in micro-batches of 4 a rank",
+        "Optimiser": "adamw, learning rate 0.001, cosine after 20 steps of warm-up",
+        "Precision": "fp32: the recipe says so",
+        "Device": "2 ranks on CPU",
+        "Model FLOP utilisation": "unknown: no peak is known",
+        "Memory of the first rank": "1.50 GiB at most",
+        "Time in steps": "61.2 s, 0.20% of it for data",
+        "Skipped": "1 steps not finite, 2 spikes; 0 times gone back, 0 batches passed over",
+    }
+    assert "in micro-batches of 4 a rank" in render_report(run)
 
 
 def test_languages_and_lengths_are_counted_before_and_after_select(artifacts: dict[str, Artifact]) -> None:
