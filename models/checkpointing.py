@@ -38,6 +38,9 @@ from models.telemetry import Curve
 
 log = logging.getLogger(__name__)
 
+_UNFINISHED = "unfinished.json"
+"""There where the run was told to stop while it measured: the row of the curve that lacks it, and events untold."""
+
 
 @dataclass
 class State:
@@ -51,6 +54,10 @@ class State:
     """Steps taken, which is the number of the next one."""
     tokens: int = 0
     """Tokens of these steps, which may be fewer at first than later."""
+    row: dict[str, Any] | None = None
+    """A row of the curve that still lacks a validation or samples."""
+    event: dict[str, int] = field(default_factory=dict)
+    """What has happened since the last row, and is told in the next one."""
 
 
 def about(job: Job, *, precision: str) -> dict[str, Any]:
@@ -156,7 +163,11 @@ class Checkpointing:
                 self._store.fetch(found.name)
             if anew:
                 self._say("cutting the checkpoint of %s anew for %s", layout(found.about), layout(self._about))
-                convert(folder / "engine" / "engine", folder / "universal" / "engine")
+                convert(
+                    folder / "engine" / "engine",
+                    folder / "universal" / "engine",
+                    optimizer=self.job.training.optimizer.kind,
+                )
         dist.barrier()
         self.engine.load(folder / ("universal" if anew else "engine"), universal=anew)
         mine = folder / "state" / f"random-{self.rank:05d}.pt"
@@ -165,6 +176,9 @@ class Checkpointing:
         state.step = found.step
         state.curve = Curve.load(folder / "state" / "curve.jsonl")
         state.tokens = json.loads((folder / "state" / "tokens.json").read_text())
+        unfinished = folder / "state" / _UNFINISHED
+        held = json.loads(unfinished.read_text()) if unfinished.exists() else {"row": None, "event": {}}
+        state.row, state.event = held["row"], held["event"]
         if state.average is not None:
             state.average.restore(torch.load(folder / "state" / "average.pt", weights_only=True))
         state.guard.restore(json.loads((folder / "state" / "guard.json").read_text()))
@@ -194,6 +208,7 @@ class Checkpointing:
         if state.average is not None and self.rank == 0:
             snapshot.add(Path("state") / "average.pt", state.average.state())
         curve, guard, tokens = Curve(list(state.curve.rows)), state.guard.state(), state.tokens
+        unfinished = {"row": state.row, "event": state.event}
 
         def write(folder: Path) -> None:
             snapshot.write(folder)
@@ -201,6 +216,8 @@ class Checkpointing:
                 curve.save(folder / "state" / "curve.jsonl")
                 (folder / "state" / "guard.json").write_text(json.dumps(guard, allow_nan=False))
                 (folder / "state" / "tokens.json").write_text(json.dumps(tokens))
+                if any(unfinished.values()):
+                    (folder / "state" / _UNFINISHED).write_text(json.dumps(unfinished, allow_nan=False))
 
         self._store.publish(state.step, write, self._about)
         self._saved = time.monotonic()

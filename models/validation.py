@@ -39,7 +39,9 @@ class Validation:
         """Return nats a target and bits a byte over the first `tokens` of the split; over all of it by default.
 
         Bits a byte are None unless every token is a target, as a causal network's are.  Which tokens are hidden, or
-        taken out, depends on their place alone.  Every rank must call it; `progress` is called after each batch.
+        taken out, depends on their place alone.  Every rank must call it.  `progress` is called after each round of
+        batches, by all ranks alike, and may raise to end it.
+
         Raises DataError where the split is so short that there is no target.
         """
         split = self._job.validation
@@ -50,7 +52,8 @@ class Validation:
             if i % self._ranks == self._rank:
                 nats += self._summed(engine, batch)
                 scored += batch.scored
-            progress()
+            if (i + 1) % self._ranks == 0:
+                progress()
         rounds = -(-tokens // (self._micro * self._objective.window))
         if rounds % self._ranks and self._rank >= rounds % self._ranks:
             self._summed(engine, batch)

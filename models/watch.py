@@ -43,6 +43,10 @@ class Preemption:
             raise PreemptedError("pretrain: told to stop before the first step; the same run goes on where it was")
 
 
+class PutOffError(Exception):
+    """It is time to stop, on every rank after the same batch: what was begun is left to a later life of the run."""
+
+
 class StackDump:
     """Writes the stacks of all threads of this rank to a file when it has made no progress for most of the limit.
 

@@ -4,7 +4,7 @@ from models.telemetry.curve import SAMPLES, Curve
 from models.telemetry.flops import PEAK_FLOPS, peak_flops, sequence_flops, step_flops, utilisation
 from models.telemetry.logs import Logs
 from models.telemetry.meter import Meter, memory
-from models.telemetry.trackers import require_trackers
+from models.telemetry.trackers import Outcome, require_trackers
 
 __all__ = [
     "PEAK_FLOPS",
@@ -12,6 +12,7 @@ __all__ = [
     "Curve",
     "Logs",
     "Meter",
+    "Outcome",
     "memory",
     "peak_flops",
     "require_trackers",

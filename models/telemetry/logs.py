@@ -10,7 +10,7 @@ from models.job import Job
 from models.telemetry.curve import SAMPLES
 from models.telemetry.flops import step_flops, utilisation
 from models.telemetry.meter import Meter, memory
-from models.telemetry.trackers import Tracker, make_tracker
+from models.telemetry.trackers import Outcome, Tracker, make_tracker
 
 
 class Logs:
@@ -29,8 +29,11 @@ class Logs:
         self.latest: dict[str, float] = {}
         """The last value of what a person wants to see while it runs."""
 
-    def open(self, rows: Iterable[Mapping[str, Any]], *, resumed: bool) -> None:
-        """Open the trackers; rows of an earlier life of the run that they do not have are written again."""
+    def open(self, rows: Iterable[Mapping[str, Any]], *, step: int) -> None:
+        """Open the trackers, for a run that goes on after noting so many steps.
+
+        Of `rows`, which an earlier life has noted, those that a tracker does not have are written again.
+        """
         parameters = {
             "steps": self._job.training.steps,
             "batch": self._job.training.batch,
@@ -42,7 +45,7 @@ class Logs:
         }
         for name in self._job.execution.telemetry:
             self._trackers.append(
-                make_tracker(name, self._folder, run=self._job.config_digest, resumed=resumed, parameters=parameters)
+                make_tracker(name, self._folder, run=self._job.config_digest, step=step, parameters=parameters)
             )
         for row in rows:
             self.row(row)
@@ -92,8 +95,8 @@ class Logs:
             if step > tracker.last_step:
                 tracker.scalars(step, known)
 
-    def close(self) -> None:
-        """Write out what is buffered."""
+    def close(self, outcome: Outcome) -> None:
+        """Write out what is buffered and say how the run ended; once only, as a run that is written may still fail."""
         self._throughput.close()
-        for tracker in self._trackers:
-            tracker.close()
+        while self._trackers:
+            self._trackers.pop().close(outcome)

@@ -4,7 +4,7 @@ Under ZeRO-3 every forward pass gathers weights from all ranks, so all of them m
 sample is as many tokens long as asked for, and its text is cut at the end of the document.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,10 +54,10 @@ class Sampler:
             )
         return ids
 
-    def sample(self, engine: "Engine", step: int) -> list[dict[str, str]]:
+    def sample(self, engine: "Engine", step: int, progress: Callable[[], None]) -> list[dict[str, str]]:
         """Return {prompt, text} of each prompt; the same weights, seed and step give the same texts.
 
-        Every rank must call it.
+        Every rank must call it.  `progress` is called after each token, by all ranks alike, and may raise to end it.
         """
         sequences = [list(ids) for ids in self._encoded]
         generator = torch.Generator().manual_seed((self._seed << 32) + step)
@@ -68,6 +68,7 @@ class Sampler:
             logits_PV = engine.logits_at(padded, torch.tensor([len(ids) - 1 for ids in windows])).cpu()
             for ids, token in zip(sequences, _draw(logits_PV, generator), strict=True):
                 ids.append(token)
+            progress()
         return [
             {"prompt": prompt, "text": self._text(begun, ids)}
             for prompt, begun, ids in zip(self._prompts, self._encoded, sequences, strict=True)

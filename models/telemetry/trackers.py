@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -18,9 +19,13 @@ from infra.errors import UserError
 log = logging.getLogger(__name__)
 
 TrackerName = Literal["tensorboard", "mlflow", "wandb"]
+Outcome = Literal["finished", "failed", "preempted"]
+"""How a life of a run ended: failed is tried again or not, preempted goes on elsewhere."""
 _PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
 _WAITING = 10_000
 _CLOSE_SECONDS = 60.0
+_FLUSH_SECONDS = 10
+"""How old what TensorBoard shows may be; all of it where the process is killed."""
 
 
 class Tracker(Protocol):
@@ -35,8 +40,8 @@ class Tracker(Protocol):
     def text(self, step: int, name: str, text: str) -> None:
         """Add a text."""
 
-    def close(self) -> None:
-        """Write out what is buffered."""
+    def close(self, outcome: Outcome) -> None:
+        """Write out what is buffered, and say how the run ended where there is a place for it."""
 
 
 def require_trackers(names: Sequence[str]) -> None:
@@ -48,27 +53,35 @@ def require_trackers(names: Sequence[str]) -> None:
             )
 
 
-def make_tracker(name: str, folder: Path, *, run: str, resumed: bool, parameters: Mapping[str, Any]) -> Tracker:
-    """Return a tracker; `run` identifies the run. Raises UserError where it cannot be set up."""
+def make_tracker(name: str, folder: Path, *, run: str, step: int, parameters: Mapping[str, Any]) -> Tracker:
+    """Return a tracker of the run that `run` identifies, which goes on after noting so many steps.
+
+    Raises UserError where it cannot be set up.
+    """
     require_trackers([name])
     try:
         if name == "tensorboard":
-            return TensorBoard(folder)
+            return TensorBoard(folder, step=step)
         if name == "mlflow":
-            return Background("MLflow", MLflow(run, resumed=resumed, parameters=parameters))
+            return Background("MLflow", MLflow(run, resumed=step > 0, parameters=parameters))
         return Background("Weights & Biases", WeightsAndBiases(run, folder, parameters=parameters))
     except Exception as error:
         raise UserError(f"execution.telemetry: {name} could not be set up: {' '.join(str(error).split())}") from error
 
 
 class TensorBoard:
-    """Event files below a folder."""
+    """Event files below a folder.
 
-    def __init__(self, folder: Path) -> None:
+    What an earlier life of the run has left there stays, up to the step that this one goes on after.
+    """
+
+    def __init__(self, folder: Path, *, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder))
-        self.last_step = 0
+        again = any(folder.glob("events.out.tfevents.*"))
+        self.last_step = step if again else 0
+        purge = step + 1 if again else None  # else what was taken once more would be shown twice
+        self._writer = SummaryWriter(str(folder), purge_step=purge, flush_secs=_FLUSH_SECONDS)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Add a point to each series."""
@@ -79,8 +92,8 @@ class TensorBoard:
         """Add a text, shown as it is."""
         self._writer.add_text(name, "    " + text.replace("\n", "\n    "), step)
 
-    def close(self) -> None:
-        """Write out what is buffered."""
+    def close(self, outcome: Outcome) -> None:
+        """Write out what is buffered; event files have no place for how a run ended."""
         self._writer.close()
 
 
@@ -116,8 +129,6 @@ class MLflow:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Add a point to each series."""
-        import time
-
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -127,9 +138,10 @@ class MLflow:
         """Add a text as a file of the run."""
         self._client.log_text(self._run, text, f"{name}/{step:08d}.txt")
 
-    def close(self) -> None:
-        """Say that the run has ended."""
-        self._client.set_terminated(self._run)
+    def close(self, outcome: Outcome) -> None:
+        """Say how the run has ended."""
+        status = {"finished": "FINISHED", "failed": "FAILED", "preempted": "KILLED"}[outcome]
+        self._client.set_terminated(self._run, status=status)
 
 
 class WeightsAndBiases:
@@ -159,9 +171,11 @@ class WeightsAndBiases:
         """Add a text."""
         self._run.log({name: self._wandb.Html(f"<pre>{_escaped(text)}</pre>")}, step=step)
 
-    def close(self) -> None:
-        """Send what is left."""
-        self._run.finish()
+    def close(self, outcome: Outcome) -> None:
+        """Send what is left, and say how the run has ended."""
+        if outcome == "preempted":
+            self._run.mark_preempting()
+        self._run.finish(exit_code=0 if outcome == "finished" else 1)
 
 
 def _escaped(text: str) -> str:
@@ -207,13 +221,15 @@ class Background:
         """Add a text, soon."""
         self._put(lambda: self._tracker.text(step, name, text))
 
-    def close(self) -> None:
-        """Write out what waits, for at most a minute."""
-        self._put(self._tracker.close)
+    def close(self, outcome: Outcome) -> None:
+        """Write out what waits and say how the run ended, for at most a minute."""
+        end = time.monotonic() + _CLOSE_SECONDS
         try:
-            self._queue.put(None, timeout=_CLOSE_SECONDS)
+            for job in (lambda: self._tracker.close(outcome), None):
+                self._queue.put(job, timeout=max(0.0, end - time.monotonic()))
         except queue.Full:
+            log.warning("%s: no answer; it is not told that the run has %s", self._title, outcome)
             return
-        self._thread.join(_CLOSE_SECONDS)
+        self._thread.join(max(0.0, end - time.monotonic()))
         if self._failed:
             log.warning("%s: %d messages were lost", self._title, self._failed)

@@ -102,7 +102,7 @@ class BareLoop:
 
 def measure(job: Job, *, rounds: int, steps: int) -> dict[str, Any]:
     """Let engine and bare loop take turns in this process."""
-    from models.train import Trainer
+    from models.trainer import Trainer
 
     trainer = Trainer(job)
     trainer.resume()

@@ -75,7 +75,7 @@ def measure(job: Job, *, warm_up: int, steps: int) -> dict[str, Any]:
     import torch
 
     from models.telemetry import memory, step_flops, utilisation
-    from models.train import Trainer
+    from models.trainer import Trainer
 
     trainer = Trainer(job)
     trainer.resume()

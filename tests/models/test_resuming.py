@@ -29,8 +29,8 @@ BASE: dict[str, Any] = {
 class Jobs:
     """Jobs below a folder, and the groups of ranks that train them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.corpus = folder, make_corpus(folder / "corpus")
+    def __init__(self, folder: Path, *, characters: int = 60_000) -> None:
+        self.folder, self.corpus = folder, make_corpus(folder / "corpus", characters=characters)
         self.log: list[str] = []
 
     def make(self, name: str, changes: Mapping[str, Any], *, after: str | None = None, **execution: Any) -> Path:
@@ -118,18 +118,31 @@ GUARDED = {
     },
 }  # fmt: skip
 NOISE = "33,40"
+CUT = {"in the spike": "step-36", "at the rollback": "step-37", "after the rollback": "step-39"}
+"""Where two ranks that accumulate gradients are told to stop; the run is rolled back after its 37th step, to 30."""
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
     """Runs whose data is garbage for a while."""
     jobs, stages = Jobs(tmp_path_factory.mktemp("guarded")), (0, 2)
-    made = [jobs.make(f"noise-{s}", GUARDED, ranks=2, zero_stage=s, checkpoint_every=1000) for s in stages]
-    jobs.train(2, *made, NOISE=NOISE)
+
+    def make(name: str, stage: int) -> Path:
+        return jobs.make(name, GUARDED, ranks=2, zero_stage=stage, checkpoint_every=1000, micro_batch=2)
+
+    cut = [made for name, place in CUT.items() for made in (f"{make(name, 0)}@{place}", str(make(name, 0)))]
+    jobs.train(2, *(make(f"noise-{s}", s) for s in stages), *map(Path, cut), NOISE=NOISE)
     for s in stages:
         kept = sorted((jobs.folder / f"noise-{s}.partial" / "checkpoints").glob("step-*"))
         assert [folder.name[:13] for folder in kept] == ["step-00000040", "step-00000050"]
     return jobs
+
+
+@pytest.mark.parametrize("when", CUT)
+def test_a_run_that_is_interrupted_around_a_rollback_ends_in_the_same_weights(guarded: Jobs, when: str) -> None:
+    assert guarded.bytes(when) == guarded.bytes("noise-0")
+    said = "\n".join(guarded.log)
+    assert all(f"resumed after step {step} of 60" in said for step in (36, 31, 32))
 
 
 @pytest.mark.parametrize("stage", [0, 2])

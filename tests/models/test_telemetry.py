@@ -2,18 +2,21 @@
 
 import json
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from infra.artifacts import Attempt
 from infra.errors import UserError
 from models.config import ModelConfig, TrainingConfig
+from models.job import Job
 from models.telemetry import Curve, Meter, peak_flops, require_trackers, sequence_flops, step_flops, utilisation
 from models.telemetry.trackers import Background, MLflow
 from models.transformer import Transformer
@@ -137,7 +140,7 @@ class Recorded:
     """A tracker that fails at a step."""
 
     def __init__(self) -> None:
-        self.last_step, self.points, self.closed = 0, [], False  # type: ignore[var-annotated]
+        self.last_step, self.points, self.outcome = 0, [], ""  # type: ignore[var-annotated]
 
     def scalars(self, step: int, values: Any) -> None:
         if step == 2:
@@ -146,8 +149,8 @@ class Recorded:
 
     def text(self, step: int, name: str, text: str) -> None: ...
 
-    def close(self) -> None:
-        self.closed = True
+    def close(self, outcome: str) -> None:
+        self.outcome = outcome
 
 
 def test_a_tracker_that_fails_loses_points_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
@@ -156,13 +159,47 @@ def test_a_tracker_that_fails_loses_points_and_nothing_else(caplog: pytest.LogCa
     with caplog.at_level(logging.WARNING):
         for step in (1, 2, 3):
             background.scalars(step, {"loss": float(step)})
-        background.close()
+        background.close("preempted")
     assert tracker.points == [(1, {"loss": 1.0}), (3, {"loss": 3.0})]
-    assert tracker.closed
+    assert tracker.outcome == "preempted"
     assert [record.message for record in caplog.records] == [
         "MLflow: no answer; training goes on without these points",
         "MLflow: 1 messages were lost",
     ]
+
+
+def test_a_tracker_that_does_not_answer_is_given_up_in_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("models.telemetry.trackers._CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr("models.telemetry.trackers._WAITING", 1)
+    answer = threading.Event()
+    tracker = Recorded()
+    monkeypatch.setattr(tracker, "scalars", lambda step, values: answer.wait())
+    background = Background("MLflow", tracker)
+    for step in (1, 2, 3):
+        background.scalars(step, {"loss": 1.0})
+    with caplog.at_level(logging.WARNING):
+        background.close("failed")
+    answer.set()
+    assert caplog.records[-1].message == "MLflow: no answer; it is not told that the run has failed"
+
+
+def test_what_is_watched_is_closed_once_with_its_outcome(tmp_path: Path) -> None:
+    from models.telemetry import Logs
+    from tests.models.test_resuming import Jobs
+
+    jobs = Jobs(tmp_path)
+    job = Job.model_validate_json(jobs.make("out", {}).read_bytes())
+    logs, tracker = Logs(job, precision="fp32"), Recorded()
+    logs.open([], step=0)
+    logs._trackers.append(tracker)
+    logs.row({"step": 1, "loss": 2.0, "gradient_norm": 1.0, "skipped": 1})
+    logs.close("failed")
+    logs.close("finished")
+    assert tracker.outcome == "failed"
+    shown = EventAccumulator(str(tmp_path / "out" / "logs")).Reload()
+    assert [(event.step, event.value) for event in shown.Scalars("skipped")] == [(1, 1.0)]
 
 
 def test_a_tracker_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,15 +220,19 @@ def test_a_run_of_mlflow_goes_on_and_doubles_no_point(tmp_path: Path, monkeypatc
     first = MLflow("digest", resumed=False, parameters={"batch": 8})
     for step in (1, 2, 3):
         first.scalars(step, {"loss": 1 / step, "tokens": step})
+    first.close("preempted")
+    client = MlflowClient()
+    (experiment,) = [client.get_experiment_by_name("millrace").experiment_id]
+    assert [run.info.status for run in client.search_runs([experiment])] == ["KILLED"]
     again = MLflow("digest", resumed=True, parameters={"batch": 8})
     assert again.last_step == 3
     again.scalars(4, {"loss": 0.1, "tokens": 4})
     again.text(4, "samples", "the mill")
-    again.close()
-    MLflow("digest", resumed=False, parameters={"batch": 8})  # trained again from the beginning: another run
-    client = MlflowClient()
-    runs = client.search_runs([client.get_experiment_by_name("millrace").experiment_id])
-    assert len(runs) == 2
+    again.close("finished")
+    other = MLflow("digest", resumed=False, parameters={"batch": 8})  # trained again from the beginning: another run
+    other.close("failed")
+    runs = client.search_runs([experiment])
+    assert sorted(run.info.status for run in runs) == ["FAILED", "FINISHED"]
     run = next(run for run in runs if run.info.status == "FINISHED")
     assert [point.step for point in client.get_metric_history(run.info.run_id, "loss")] == [1, 2, 3, 4]
     assert run.data.params == {"batch": "8"}
@@ -205,7 +246,7 @@ def test_a_run_of_wandb_is_kept_offline(tmp_path: Path, monkeypatch: pytest.Monk
     run = WeightsAndBiases("0123456789abcdef" * 4, tmp_path, parameters={"batch": 8})
     run.scalars(1, {"loss": 1.0})
     run.text(1, "samples", "the <mill>")
-    run.close()
+    run.close("preempted")
     assert list(tmp_path.glob("wandb/offline-run-*-0123456789abcdef/*.wandb"))
 
 

@@ -41,7 +41,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     def started(*_arguments: Any, **_options: Any) -> int:
         raise AssertionError("a process was started")
 
-    monkeypatch.setattr("tasks.pretrain.run_group", started)
+    monkeypatch.setattr("tasks.pretrain.supervision.run_group", started)
 
 
 def model(folder: Path, corpus: Corpus, shape: dict[str, Any]) -> Artifact:
@@ -87,8 +87,8 @@ RECIPES = {
         "ranks=3 do not divide into replicas of tensor_parallel=2",
     ),
     "optimiser under ZeRO": (
-        ["pretrain.optimizer={kind: lamb}", "pretrain.execution.zero_stage=1"],
-        "execution.zero_stage=1",
+        ["pretrain.optimizer={kind: adafactor}", "pretrain.execution.zero_stage=1"],
+        "execution.zero_stage=1 cuts these into flat partitions",
     ),
     "one process": (
         ["pretrain.batch=12", "pretrain.execution.ranks=2", "pretrain.execution.launcher=python"],
@@ -138,7 +138,7 @@ def test_inputs_that_do_not_fit_are_refused_before_a_process_starts(
 ) -> None:
     changes, said = INPUTS[name]
     small = MachineMemory("cpu", 450 << 20, "this machine", shared=True)
-    monkeypatch.setattr("tasks.pretrain.machine_memory", lambda: small)
+    monkeypatch.setattr("tasks.pretrain.inputs.machine_memory", lambda: small)
     cfg = PretrainConfig.model_validate({**BASE, **changes})
     initial = {"initial": model(tmp_path / "model", corpus, MODEL)} if name == "initial shape" else {}
     with pytest.raises(UserError, match=said):
