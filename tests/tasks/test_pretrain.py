@@ -18,7 +18,7 @@ import pytest
 from pydantic import ValidationError
 
 from infra.artifacts import Artifact, Attempt
-from infra.errors import DataError, PreemptedError, StepTimeoutError, UserError
+from infra.errors import DataError, PreemptedError, StepTimeoutError, UserError, WorkerDiedError
 from infra.launch import free_port, run_group
 from infra.manifests import Counters
 from infra.preemption import write_note
@@ -303,6 +303,28 @@ def test_out_of_memory_goes_on_with_half_the_micro_batch_and_the_same_curve(
     ]
     losses = [row["loss"] for row in curve(again)]
     assert losses == pytest.approx([row["loss"] for row in one_rank], abs=1e-3)
+
+
+def test_a_later_life_begins_with_the_micro_batch_that_an_earlier_one_came_down_to(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int | None] = []
+
+    def killed(argv: list[str], **_: Any) -> int:
+        tried.append(Job.model_validate_json(Path(argv[-1]).read_bytes()).execution.micro_batch)
+        return out_of_memory(argv) if len(tried) == 1 else -signal.SIGKILL
+
+    def live(folder: Path, **execution: Any) -> None:
+        with pytest.raises(WorkerDiedError):
+            train(config(execution=execution), corpus, folder)
+
+    monkeypatch.setattr("tasks.pretrain.supervision.run_group", killed)
+    live(tmp_path / "out")
+    again = go_on(tmp_path / "out")
+    live(again)
+    live(again, micro_batch=2)
+    live(again, activation_checkpointing="full")  # takes less memory: what was found out says nothing
+    assert tried == [None, 4, 4, 2, None]
 
 
 def test_memory_too_small_for_one_sequence_is_an_error(
