@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -35,10 +36,16 @@ class Api:
 
 
 @pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Api:
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    """Stays in Prefect's place until nobody asks any more: the real one would start a server for this process."""
     monkeypatch.setattr(module, "SECONDS", 0.05)
     monkeypatch.setattr(module, "_CLOSE_SECONDS", 60)
-    return Api(monkeypatch)
+    api = Api(monkeypatch)
+    yield api
+    api.answers.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("progress of "):
+            thread.join()
 
 
 def at(done: int, **latest: float) -> Progress:
