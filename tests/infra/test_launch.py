@@ -44,7 +44,7 @@ def alive(pid: int) -> bool:
 
 def wait_for_ranks(folder: Path, ranks: int) -> list[int]:
     """Return the process ids of all ranks as soon as each has written its own."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while time.monotonic() < end:
         texts = [p.read_text() for p in sorted(folder.iterdir())]
         if len(texts) == ranks and all(texts):
@@ -53,9 +53,9 @@ def wait_for_ranks(folder: Path, ranks: int) -> list[int]:
     raise AssertionError(f"{ranks} ranks did not start")
 
 
-def gone(pids: list[int], within: float) -> bool:
-    """Tell whether all processes end within so many seconds."""
-    end = time.monotonic() + within
+def gone(pids: list[int]) -> bool:
+    """Tell whether all processes end soon; of themselves they would live for minutes."""
+    end = time.monotonic() + 30
     while any(alive(pid) for pid in pids) and time.monotonic() < end:
         time.sleep(0.05)
     return not any(alive(pid) for pid in pids)
@@ -68,16 +68,26 @@ def test_lines_and_exit_status_of_the_group_reach_the_caller(tmp_path: Path) -> 
 
 
 def test_a_group_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
-    with pytest.raises(StepTimeoutError):
-        run_group(["-c", RANK, str(tmp_path), "60", "0"], timeout=2)
-    assert gone(wait_for_ranks(tmp_path, 1), within=1)
+    for limit in (2, 10, 50):  # a busy machine takes longer than 2 s to start a rank
+        with pytest.raises(StepTimeoutError, match=f"longer than {limit} s"):
+            run_group(["-c", RANK, str(tmp_path), "300", "0"], timeout=limit)
+        if any(path.read_text() for path in tmp_path.iterdir()):
+            break
+    assert gone(wait_for_ranks(tmp_path, 1))
 
 
 def test_a_group_that_gets_on_may_take_longer_than_the_limit_and_one_that_only_talks_may_not() -> None:
-    slow = ["-c", "import time\nfor n in range(5): print(n, flush=True); time.sleep(0.5)"]
-    assert run_group(slow, on_line=lambda line: True, timeout=2) == 0
+    def run(limit: int, *, gets_on: bool) -> int:
+        slow = f"import time\nfor n in range(5): print(n, flush=True); time.sleep({limit / 4})"
+        return run_group(["-c", slow], on_line=lambda line: gets_on, timeout=limit)
+
+    try:
+        status = run(2, gets_on=True)
+    except StepTimeoutError:  # a busy machine takes longer than 2 s to start a rank
+        status = run(40, gets_on=True)
+    assert status == 0
     with pytest.raises(StepTimeoutError, match="longer than 2 s"):
-        run_group(slow, on_line=lambda line: False, timeout=2)
+        run(2, gets_on=False)
 
 
 def test_an_error_in_the_caller_ends_the_group(tmp_path: Path) -> None:
@@ -85,8 +95,8 @@ def test_an_error_in_the_caller_ends_the_group(tmp_path: Path) -> None:
         raise KeyError(line)
 
     with pytest.raises(KeyError):
-        run_group(["-c", RANK, str(tmp_path), "60", "0"], on_line=fail)
-    assert gone(wait_for_ranks(tmp_path, 1), within=1)
+        run_group(["-c", RANK, str(tmp_path), "300", "0"], on_line=fail)
+    assert gone(wait_for_ranks(tmp_path, 1))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +116,7 @@ def test_no_rank_outlives_a_killed_supervisor(tmp_path: Path, ranks: int, launch
     pids = wait_for_ranks(tmp_path, ranks)
     os.kill(supervisor.pid, sign)
     supervisor.wait()
-    assert gone(pids, within=5)
+    assert gone(pids)
 
 
 def test_no_rank_outlives_a_killed_launcher_that_gave_it_a_session_of_its_own(tmp_path: Path) -> None:
@@ -117,13 +127,13 @@ def test_no_rank_outlives_a_killed_launcher_that_gave_it_a_session_of_its_own(tm
     pids = wait_for_ranks(tmp_path, 1)
     launcher.kill()
     launcher.wait()
-    assert gone(pids, within=5)
+    assert gone(pids)
 
 
 @pytest.mark.slow
 def test_one_failing_rank_ends_the_others(tmp_path: Path) -> None:
     script = RANK.replace("time.sleep(", "time.sleep(0 if os.environ['RANK'] == '1' else ")
     started = time.monotonic()
-    assert run_group(["-c", script, str(tmp_path), "300", "3"], ranks=2, launcher="deepspeed") != 0
-    assert time.monotonic() - started < 60
-    assert gone(wait_for_ranks(tmp_path, 2), within=1)
+    assert run_group(["-c", script, str(tmp_path), "600", "3"], ranks=2, launcher="deepspeed") != 0
+    assert time.monotonic() - started < 300
+    assert gone(wait_for_ranks(tmp_path, 2))

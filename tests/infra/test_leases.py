@@ -20,8 +20,8 @@ def folder(tmp_path: Path) -> Storage:
     return Storage(str(tmp_path / "lease"))
 
 
-def _acquire(folder: Storage, watch: LeaseWatch | None = None) -> Lease | None:
-    return Lease.try_acquire(folder, SECONDS, watch or LeaseWatch())
+def _acquire(folder: Storage, watch: LeaseWatch | None = None, seconds: float = SECONDS) -> Lease | None:
+    return Lease.try_acquire(folder, seconds, watch or LeaseWatch())
 
 
 def test_one_holder_at_a_time_and_the_next_after_release(folder: Storage) -> None:
@@ -37,12 +37,13 @@ def test_one_holder_at_a_time_and_the_next_after_release(folder: Storage) -> Non
 
 
 def test_a_holder_that_beats_keeps_its_lease_for_longer_than_a_lease_time(folder: Storage) -> None:
-    holder = _acquire(folder)
+    seconds = 4.0  # a busy machine may hold up a beat for one
+    holder = _acquire(folder, seconds=seconds)
     assert holder is not None
     watch = LeaseWatch()
-    end = time.monotonic() + 4 * SECONDS
+    end = time.monotonic() + 1.5 * seconds
     while time.monotonic() < end:
-        assert _acquire(folder, watch) is None
+        assert _acquire(folder, watch, seconds) is None
         time.sleep(0.05)
     holder.seal()
     holder.release()
@@ -60,7 +61,7 @@ def test_a_holder_that_stands_still_is_fenced_and_cannot_publish(folder: Storage
     _elsewhere(folder)
     slow._stop.set()  # as if the process had been frozen: no beat any more
     watch = LeaseWatch()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while (second := _acquire(folder, watch)) is None:
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -83,7 +84,7 @@ def test_a_holder_learns_that_it_was_taken_over(folder: Storage) -> None:
     first = _acquire(folder)
     assert first is not None
     folder.create("000002.json", b'{"machine": "elsewhere", "pid": 1, "started": "", "token": "other"}')
-    assert first.lost.wait(5)
+    assert first.lost.wait(60)
 
 
 def test_sealing_and_taking_over_have_one_winner(folder: Storage) -> None:

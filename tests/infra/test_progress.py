@@ -54,12 +54,12 @@ def at(done: int, **latest: float) -> Progress:
 
 def test_the_first_and_the_last_state_are_shown_with_the_loss(api: Api) -> None:
     shown = PrefectProgress("pretrain")
-    shown.update(at(10, loss=3.25, tokens_per_second=41_000))
+    shown.update(at(10, loss=3.25, tokens_per_second=41_000, seconds_left=90.2))
     while not api.calls:
         time.sleep(0.01)
     shown.update(at(1000, loss=1.5))
     shown.close()
-    assert api.calls[0] == ("create_progress_artifact", "10 of 1,000 steps, loss 3.25")
+    assert api.calls[0] == ("create_progress_artifact", "10 of 1,000 steps, loss 3.25, 41,000 tokens/s, 0:01:30 left")
     assert api.calls[-2:] == [
         ("update_progress_artifact", "1,000 of 1,000 steps, loss 1.5"),
         ("create_markdown_artifact", "1,000 of 1,000 steps, loss 1.5"),

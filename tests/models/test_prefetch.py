@@ -60,7 +60,7 @@ def test_steps_are_read_ahead_but_no_more_of_them_than_asked_for(prefetcher: Pre
 
 
 def eventually_read(reader: Reader, steps: set[int]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while set(reader.asked) != steps:
         assert time.monotonic() < end, reader.asked
         time.sleep(0.01)
