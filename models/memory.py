@@ -23,6 +23,8 @@ _STATES: Final[Mapping[str, int]] = {"adamw": 8, "lamb": 8, "muon": 4, "lion": 4
 """Bytes of an optimiser's state for each parameter, in fp32; Adafactor's is of rows and columns."""
 _FOR_EDGES: Final = 8
 """Bytes of AdamW's state for each parameter that Muon leaves to it."""
+_AT_ONCE: Final = 1 << 25
+"""Elements of the matrices that Muon works on at once (models/optimizers/sharded.py)."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Memory:
     weights: int
     gradients: int
     optimizer: int
+    step: int
+    """Of what the optimiser puts in the place of the gradient, where that is not done an element at a time."""
     activations: int
     """What the forward pass keeps for the backward pass, of one micro-batch."""
     logits: int
@@ -45,10 +49,11 @@ class Memory:
         """All of it at the peak."""
         live = self.activations + self.logits
         moving = self.gradients + live if self.together else max(self.gradients, live)
+        moving = max(moving, self.gradients + self.step)
         return self.weights + self.optimizer + moving + self.process
 
     def __str__(self) -> str:
-        parts = ("weights", "gradients", "optimizer", "activations", "logits", "process")
+        parts = ("weights", "gradients", "optimizer", "step", "activations", "logits", "process")
         return ", ".join(f"{name} {shown(getattr(self, name))}" for name in parts)
 
 
@@ -98,6 +103,7 @@ def estimate(
         weights=0 if off_parameters else weights,
         gradients=0 if off_optimizer and stage > 1 else gradients,
         optimizer=0 if off_optimizer else optimizer,
+        step=_step(training, execution, vocab_size=vocab_size, off_optimizer=off_optimizer),
         activations=micro * activations // execution.ranks_per_replica,
         logits=logits // execution.tensor_parallel,
         process=PROCESS[device],
@@ -111,6 +117,25 @@ def _state(training: TrainingConfig, vocab_size: int) -> int:
     if kind == "muon":
         return _STATES[kind] * counted.blocks + _FOR_EDGES * (counted.embedding + counted.head)
     return _STATES[kind] * counted.total
+
+
+def _step(training: TrainingConfig, execution: ExecutionConfig, *, vocab_size: int, off_optimizer: bool) -> int:
+    """Return the bytes that Muon or LAMB takes while it steps, besides its state.
+
+    Muon works on at most so many elements at once, of which it holds in fp32 the updates, these as one batch and what
+    came out, and in its own arithmetic those of one iteration.  Under ZeRO there are the update of this rank's whole
+    partition (LAMB: and what it is divided by) and what ranks send one another.
+    """
+    counted, stage, kind = count_parameters(training.model, vocab_size), execution.zero_stage, training.optimizer.kind
+    if kind == "lamb":
+        held = 0 if off_optimizer else counted.total // (execution.replicas if stage else 1)
+        return 2 * 4 * (held if stage else counted.embedding) // execution.ranks_per_replica
+    if kind != "muon":
+        return 0
+    held = counted.blocks // execution.ranks_per_replica
+    element = 4 if training.precision == "fp32" else 2
+    working = min(_AT_ONCE, held) * (3 * 4 + 3 * element + (2 * 4 if stage else 0))
+    return working + (4 * held // execution.replicas if stage and not off_optimizer else 0)
 
 
 def activation_bytes(
@@ -168,7 +193,8 @@ def _kept_of_block(cfg: ModelConfig, layer: int, *, cross: bool, matrices: bool)
         hidden_elements = chosen * (hidden * cfg.resolved_expert_width + 2 * cfg.width)
     else:
         hidden_elements = hidden * cfg.resolved_ffn_width
-    dropped = branches * cfg.width if cfg.dropout else 0
+    within = (2 if cfg.activation == "relu" else 1) * cfg.resolved_ffn_width * (cfg.family == "encoder_decoder")
+    dropped = branches * cfg.width + within if cfg.dropout else 0
     return branches * norm + (1 + cross) * attention + hidden_elements + dropped
 
 
@@ -177,8 +203,14 @@ def fitting(
 ) -> ExecutionConfig:
     """Return the execution with a micro-batch that fits into a machine where none was asked for.
 
-    Raises ValueError where what was asked for, or not even one sequence, fits: with the numbers and what to change.
+    Raises ValueError where what was asked for, or not even one sequence, fits, and where ranks have no GPU of their
+    own: with the numbers and what to change.
     """
+    if machine.devices is not None and execution.ranks > machine.devices:
+        raise ValueError(
+            f"execution.ranks={execution.ranks} need a GPU each, and this machine has {machine.devices} "
+            f"({machine.name}); use fewer ranks, or name more machines (execution.hostfile, slurm or kubernetes)"
+        )
     on_it = execution.ranks if machine.shared else 1
 
     def needs(micro_batch: int | None = None) -> Memory:

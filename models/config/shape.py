@@ -79,7 +79,7 @@ class ModelConfig(BaseModel):
     family: Literal["decoder", "encoder", "encoder_decoder"] = "decoder"
     """decoder reads what came before (GPT, Llama), encoder both sides (BERT), encoder_decoder writes one text while it
     reads another (T5)."""
-    layers: int = Field(default=4, ge=1)
+    layers: int = Field(default=4, ge=1, le=10_000)
     """Transformer blocks; of the encoder, where there are two stacks."""
     decoder_layers: int | None = Field(default=None, ge=1)
     """Blocks of the decoder of an encoder_decoder; as many as `layers` by default."""
@@ -89,7 +89,7 @@ class ModelConfig(BaseModel):
     """Heads of keys and values (grouped-query attention); as many as `heads` by default."""
     head_width: int | None = Field(default=None, ge=1)
     """Width of one attention head; `width` over `heads` by default."""
-    width: int = Field(default=256, ge=8)
+    width: int = Field(default=256, ge=8, le=1 << 20)
     """Width of the residual stream."""
     ffn_multiple: float = Field(default=8 / 3, gt=0)
     """Hidden width of the feed-forward layer, as a multiple of `width`; rounded up to a multiple of 16."""
@@ -145,14 +145,14 @@ class ModelConfig(BaseModel):
     (BERT's masked-language-model head); encoders alone."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of activations dropped in training: of the embeddings, of each branch and of attention's weights (GPT-2,
-    BERT, T5: 0.1 for all)."""
+    BERT, T5: 0.1 for all); of an encoder_decoder also within feed-forward layers and after each stack (T5)."""
     initialisation: Literal["scaled", "gpt2", "bert", "t5"] = "scaled"
     """How weights are drawn. scaled: uniform of deviation 1/sqrt(fan-in), zero where a branch joins the residual
     stream. gpt2: normal 0.02, those that join the residual stream over sqrt(2 layers). bert: truncated normal 0.02.
     t5: normal, by the factors of the Mesh TensorFlow Transformer."""
     moe: MoEConfig | None = None
     """A mixture of experts in place of feed-forward layers; none by default."""
-    sequence_length: int = Field(default=256, ge=2)
+    sequence_length: int = Field(default=256, ge=2, le=1 << 24)
     """Tokens of context in training; the most that either side of an encoder_decoder reads."""
 
     @model_validator(mode="before")

@@ -77,7 +77,9 @@ class Attention(nn.Module):
             if grouped and (masked or in_full):
                 k, v = (each.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for each in (k, v))
                 grouped = False
-            square = causal and mask is None and q.shape[2] > 1
+            square = False
+            if causal and mask is None and q.shape[2] > 1:  # not assigned: of a length that changes, torch.compile has
+                square = True  # but a symbol, and what is compared with it is one too, which SDPA refuses
             dropout = self.dropout if self.training else 0.0
             if in_full:
                 y = full_attention(q, k, v, mask, causal=square, scale=self.scale, cap=self.softcap, dropout=dropout)

@@ -27,6 +27,8 @@ class FeedForward(nn.Module):
     def __init__(self, cfg: ModelConfig, hidden_width: int) -> None:
         super().__init__()
         self.activation = cfg.activation
+        # As T5; GPT-2 and BERT drop nothing here.
+        self.dropout = cfg.dropout if cfg.family == "encoder_decoder" else 0.0
         self.up = nn.Linear(cfg.width, hidden_width, bias=cfg.bias)
         self.gate = nn.Linear(cfg.width, hidden_width, bias=cfg.bias) if cfg.gated else None
         self.down = nn.Linear(hidden_width, cfg.width, bias=cfg.bias)
@@ -38,5 +40,7 @@ class FeedForward(nn.Module):
             hidden = activate(self.gate(x), self.activation) * hidden
         else:
             hidden = activate(hidden, self.activation)
+        if self.dropout:
+            hidden = F.dropout(hidden, self.dropout, self.training)
         output: Tensor = self.down(hidden)
         return output

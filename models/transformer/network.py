@@ -32,9 +32,12 @@ class Encoder(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The whole network; `embed` and `lm_head` are named so that optimisers tell them from hidden matrices."""
+    """The whole network; `embed` and `lm_head` are named so that optimisers tell them from hidden matrices.
 
-    def __init__(self, cfg: ModelConfig, vocab_size: int) -> None:
+    Its weights are drawn unless `drawn` is false: then somebody else sets every one of them.
+    """
+
+    def __init__(self, cfg: ModelConfig, vocab_size: int, *, drawn: bool = True) -> None:
         super().__init__()
         self.cfg, self.vocab_size = cfg, vocab_size
         self.causal = cfg.family != "encoder"
@@ -52,7 +55,8 @@ class Transformer(nn.Module):
         self.head_dense = nn.Linear(cfg.width, cfg.width) if cfg.head_transform else None
         self.head_norm = make_norm(cfg) if cfg.head_transform else None
         self.lm_head = nn.Linear(cfg.width, vocab_size, bias=cfg.head_transform)
-        initialise(self)
+        if drawn:
+            initialise(self)
         if cfg.tied_embeddings:
             self.lm_head.weight = self.embed.weight
         self.losses = Losses(scored_only=cfg.family == "encoder")
@@ -164,7 +168,8 @@ class Transformer(nn.Module):
             cache.length += inputs_BT.shape[1]
         if total is not None and auxiliary is not None:
             auxiliary = total + auxiliary
-        return self.norm(x_BTD), auxiliary
+        x_BTD = self.norm(x_BTD)
+        return (x_BTD if self.encoder is None else self.dropout(x_BTD)), auxiliary
 
     # --- what it is asked
 

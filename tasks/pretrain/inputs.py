@@ -29,7 +29,7 @@ from tasks.pretrain.token_lengths import token_bytes
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 
 
 def make_job(

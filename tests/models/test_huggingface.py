@@ -21,6 +21,7 @@ from models.huggingface.special_tokens import SpecialTokens
 from models.huggingface.weights import to_theirs
 from models.presets import PRESETS
 from models.transformer import Transformer
+from models.transformer.attention import Attention
 
 SHIPPED = Path(flows.recipes.__path__[0])
 VOCABULARY = 61
@@ -83,11 +84,11 @@ def artifact(folder: Path, shape: dict[str, Any]) -> Transformer:
     return network.eval()
 
 
-def loaded(folder: Path, family: str) -> Any:
+def loaded(folder: Path, family: str, **options: Any) -> Any:
     import transformers
 
     name = {"decoder": "CausalLM", "encoder": "MaskedLM", "encoder_decoder": "Seq2SeqLM"}[family]
-    return getattr(transformers, f"AutoModelFor{name}").from_pretrained(folder, dtype=torch.float32).eval()
+    return getattr(transformers, f"AutoModelFor{name}").from_pretrained(folder, dtype=torch.float32, **options).eval()
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -130,6 +131,31 @@ def test_logits_agree_both_ways(name: str, tmp_path: Path) -> None:
         torch.testing.assert_close(again.logits(tokens, documents_BT=documents)[real], got, atol=1e-5, rtol=1e-5)
     else:
         torch.testing.assert_close(again.logits(tokens), got, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert", "t5", "t5-v1.1"])
+@torch.inference_mode()
+def test_dropout_is_where_it_is_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = artifact(tmp_path / "artifact", {**SHAPES[name][1], "dropout": 0.1}).train()
+    export_folder(tmp_path / "artifact", tmp_path / "exported", check=False)
+    theirs = loaded(tmp_path / "exported", ours.cfg.family, attn_implementation="eager").train()
+    places: list[torch.Size] = []
+
+    def each_third(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+        if not (training and p):
+            return x
+        places.append(x.shape)
+        return x * (torch.arange(x[0].numel()) % 3 != 0).view(x.shape[1:])
+
+    monkeypatch.setattr(torch.nn.functional, "dropout", each_third)
+    monkeypatch.setattr(Attention, "_short_on_cpu", lambda *_: True)  # which drops of weights that it makes itself
+    tokens = torch.randint(0, VOCABULARY, (3, 20), generator=torch.Generator().manual_seed(2))
+    two = ours.cfg.family == "encoder_decoder"
+    expected = theirs(tokens, **({"decoder_input_ids": tokens.flip(1)} if two else {})).logits
+    there, places[:] = sorted(places), ()
+    got = ours.logits(tokens.flip(1), source_BS=tokens) if two else ours.logits(tokens)
+    assert sorted(places) == there
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
 RECIPES = sorted(
