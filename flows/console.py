@@ -5,6 +5,7 @@ Everything goes to stderr; stdout belongs to `--json` and to what a command was 
 
 import logging
 import sys
+import time
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,7 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from infra.execution import Progress as StepProgress
 from infra.execution import StepRecord
+from infra.progress import measured
 
+LINE_SECONDS = 30.0
+"""Least time between two lines about a step that goes on, where nothing can be drawn."""
 _STYLE = {"ran": "green", "cached": "cyan", "failed": "red", "pending": "dim"}
 
 
@@ -24,6 +28,7 @@ class ConsoleObserver:
         self.console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._said = time.monotonic()
         self.built: set[str] = set()
         self.summary: dict[str, Any] | None = None
 
@@ -52,10 +57,20 @@ class ConsoleObserver:
             self._tasks[step] = self._bars.add_task(step, total=None, unit="")
 
     def progress(self, progress: StepProgress) -> None:
-        """Move the bar of a step."""
-        if self._bars is not None and progress.step in self._tasks:
+        """Move the bar of a step; without bars, print now and then how far a step is that measures something."""
+        said = measured(progress)
+        if self._bars is None:
+            if said and progress.total is not None and time.monotonic() - self._said >= LINE_SECONDS:
+                self._said = time.monotonic()
+                self.console.print(
+                    f"{progress.step:<13}  {progress.done:,} of {progress.total:,} {progress.unit}, {said}"
+                )
+        elif progress.step in self._tasks:
             self._bars.update(
-                self._tasks[progress.step], completed=progress.done, total=progress.total, unit=progress.unit
+                self._tasks[progress.step],
+                completed=progress.done,
+                total=progress.total,
+                unit=f"{progress.unit}  {said}" if said else progress.unit,
             )
 
     def finished(self, record: StepRecord) -> None:

@@ -4,6 +4,7 @@ Prefect is asked from a thread that only knows the newest state: an API that is 
 """
 
 import contextvars
+import datetime
 import logging
 import threading
 import time
@@ -72,8 +73,8 @@ class PrefectProgress:
 
         percent = 100.0 * progress.done / max(progress.total or 1, 1)
         text = f"{progress.done:,} of {progress.total:,} {progress.unit}"
-        if (loss := progress.latest.get("loss")) is not None:
-            text += f", loss {loss:.4g}"
+        if said := measured(progress):
+            text += f", {said}"
         if self._artifact_id is None:
             self._artifact_id = create_progress_artifact(percent, key=f"{self._key}-progress", description=text)
         else:
@@ -81,6 +82,18 @@ class PrefectProgress:
         if progress.latest and (last or time.monotonic() - self._tabled >= TABLE_SECONDS):
             self._tabled = time.monotonic()
             create_markdown_artifact(table(progress), key=f"{self._key}-latest", description=text)
+
+
+def measured(progress: Progress) -> str:
+    """Return what a person wants to see first of what a step measures: loss, speed and time left, where it has them."""
+    latest, parts = progress.latest, []
+    if (loss := latest.get("loss")) is not None:
+        parts.append(f"loss {loss:.4g}")
+    if (rate := latest.get("tokens_per_second")) is not None:
+        parts.append(f"{rate:,.0f} tokens/s")
+    if (left := latest.get("seconds_left")) is not None:
+        parts.append(f"{datetime.timedelta(seconds=round(left))} left")
+    return ", ".join(parts)
 
 
 def table(progress: Progress) -> str:

@@ -22,7 +22,7 @@ from models.job import PROGRESS, Job, stack_folder, stop_note
 from models.loader import Loader
 from models.recording import Recorder
 from models.schedule import learning_rate_fraction
-from models.telemetry import Logs, Meter, Outcome
+from models.telemetry import Logs, Meter, Outcome, TimeLeft
 from models.telemetry.samples import make_sampler
 from models.transformer import attention_backend
 from models.validation import Validation
@@ -66,13 +66,14 @@ class Trainer:
             device=self.device,
             initial_weights=job.initial_weights,
         )
-        self.state = State(Guard(training.guard), Average(training.ema, self.engine.model) if training.ema else None)
+        self.state = State(Guard(training.guard), Average(training.ema, self.engine) if training.ema else None)
         self.checkpointing = Checkpointing(job, self.engine, precision=self.precision)
         self.meter = Meter()
         self.logs = Logs(job, precision=self.precision) if self.rank == 0 else None
         self.recorder = Recorder(
             job, self.engine, validation=validation, sampler=make_sampler(job), logs=self.logs, meter=self.meter
         )
+        self.left = TimeLeft()
         self._said = 0.0
 
     def say(self, message: str, *args: object) -> None:
@@ -109,7 +110,7 @@ class Trainer:
             if told or (due and self._told() and state.step < steps):  # saving may have waited for the one before it
                 self._stop()
             self.checkpointing.check()
-            self._progress()
+            self._progress(now=state.step == steps)
 
     def train_step(self) -> Rollback | None:
         """Take one step, and note and measure what is due; return where to go back to, if the loss stays high."""
@@ -223,25 +224,29 @@ class Trainer:
             "complete, and the same run goes on from it"
         )
 
-    def _progress(self) -> None:
+    def _progress(self, *, now: bool = False) -> None:
+        """Say that this rank gets on, and how far the run is: once in a while, or `now`."""
         self.stacks.progress()
-        if self.logs is not None and time.monotonic() - self._said >= _PROGRESS_SECONDS:
-            self._said = time.monotonic()
-            now = {"done": self.state.step, "total": self.job.training.steps, "latest": self.logs.latest}
-            sys.stdout.write(f"{PROGRESS}{json.dumps(now)}\n")
-            sys.stdout.flush()
+        if self.logs is None or (not now and time.monotonic() - self._said < _PROGRESS_SECONDS):
+            return
+        self._said = time.monotonic()
+        done, total = self.state.step, self.job.training.steps
+        latest = self.logs.latest | self.left.after(done, total, self._said)
+        sys.stdout.write(f"{PROGRESS}{json.dumps({'done': done, 'total': total, 'latest': latest})}\n")
+        sys.stdout.flush()
 
     # --- the end
 
     def finish(self) -> None:
         """Write the model artifact, then the measurements that say it is whole."""
-        weights = self.engine.full_weights()
+        weights, kept = self.engine.full_weights(), self.state.average
+        average = self.engine.whole(kept.shares()) if kept is not None else None
         self.checkpointing.wait()
         if self.rank == 0:
             write_artifact(
                 self.job,
                 weights,
-                average=self.state.average.weights() if self.state.average is not None else None,
+                average=average,
                 curve=self.state.curve,
                 meter=self.meter,
                 parameters=self.engine.parameters,

@@ -3,7 +3,7 @@
 from models.telemetry.curve import SAMPLES, Curve
 from models.telemetry.flops import PEAK_FLOPS, peak_flops, sequence_flops, step_flops, utilisation
 from models.telemetry.logs import Logs
-from models.telemetry.meter import Meter, memory
+from models.telemetry.meter import Meter, TimeLeft, memory
 from models.telemetry.trackers import Outcome, require_trackers
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Logs",
     "Meter",
     "Outcome",
+    "TimeLeft",
     "memory",
     "peak_flops",
     "require_trackers",

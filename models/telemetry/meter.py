@@ -52,6 +52,29 @@ class Meter:
         return Rate(tokens / seconds, seconds / steps, waited / seconds)
 
 
+class TimeLeft:
+    """How long a run still takes, by the clock since its first step in this process: with validation and all."""
+
+    def __init__(self) -> None:
+        self._began: tuple[int, float] | None = None
+        self._last = 0
+
+    def after(self, done: int, total: int, now: float) -> dict[str, float]:
+        """Return the seconds left after so many steps at a time, in seconds, by name; nothing where they are unknown.
+
+        A run that was rolled back is measured anew.
+        """
+        if done < self._last:
+            self._began = None
+        self._last = done
+        if self._began is None and done:  # the first step warms up
+            self._began = (done, now)
+        if self._began is None or done == self._began[0]:
+            return {}
+        first, began = self._began
+        return {"seconds_left": round((now - began) / (done - first) * (total - done), 1)}
+
+
 def memory() -> dict[str, int]:
     """Return the most memory that this process has taken so far, in bytes, by where."""
     import torch

@@ -17,7 +17,16 @@ from infra.artifacts import Attempt
 from infra.errors import UserError
 from models.config import ModelConfig, TrainingConfig
 from models.job import Job
-from models.telemetry import Curve, Meter, peak_flops, require_trackers, sequence_flops, step_flops, utilisation
+from models.telemetry import (
+    Curve,
+    Meter,
+    TimeLeft,
+    peak_flops,
+    require_trackers,
+    sequence_flops,
+    step_flops,
+    utilisation,
+)
 from models.telemetry.trackers import Background, MLflow
 from models.transformer import Transformer
 
@@ -122,6 +131,16 @@ def test_rates_are_of_the_steps_since_the_last_and_leave_the_first_out() -> None
     assert (first.tokens_per_second, first.data_share) == (50, 0.5)
     assert (second.tokens_per_second, second.data_share) == (100, 0)
     assert meter.tokens_per_second == pytest.approx(200 / 3)
+
+
+def test_the_time_left_follows_the_clock_and_is_measured_anew_after_a_rollback() -> None:
+    left = TimeLeft()
+    assert left.after(0, 100, 5.0) == {}
+    assert left.after(1, 100, 60.0) == {}, "the first step warms up"
+    assert left.after(11, 100, 80.0) == {"seconds_left": 178.0}
+    assert left.after(100, 100, 300.0) == {"seconds_left": 0.0}
+    assert left.after(50, 100, 400.0) == left.after(50, 100, 401.0) == left.after(30, 100, 500.0) == {}
+    assert left.after(40, 100, 520.0) == {"seconds_left": 120.0}
 
 
 def test_samples_have_a_file_of_their_own_and_survive_a_checkpoint(tmp_path: Path) -> None:
