@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 from flows.classifier_recipe import AnyRecipe, ClassifierRecipe
+from flows.estimates import require_possible
+from flows.recipe import Recipe
 from flows.summary import STEPS, in_order, sections
 from flows.train_classifier import classifier_steps
 from flows.train_from_scratch import all_steps
@@ -133,6 +135,15 @@ def make_plan(recipe: AnyRecipe, store: ArtifactStore, options: Options | None =
     return patiently(lambda: walk(ordered))
 
 
+def checked_plan(recipe: AnyRecipe, store: ArtifactStore, options: Options | None = None) -> Planner:
+    """Plan a run that is about to start; raises UserError too where this machine could never train what it ends in."""
+    planner = make_plan(recipe, store, options)
+    trains = any(record.step == "pretrain" and record.state == "pending" for record in planner.records)
+    if isinstance(recipe, Recipe) and trains and not planner.options.after_until("pretrain"):
+        require_possible(recipe)
+    return planner
+
+
 def look_up(recipe: AnyRecipe, store: ArtifactStore, until: str) -> Planner:
     """Look up the steps of a recipe as far as `until`, in one walk; those that are not published are pending."""
 
@@ -156,7 +167,7 @@ def run(recipe: AnyRecipe, options: Options | None = None) -> Iterator[Run]:
         return
     store = ArtifactStore(settings().storage)
     patiently(store.storage.check)
-    options = make_plan(recipe, store, options).options
+    options = checked_plan(recipe, store, options).options
     planned = list(options.order)
     from infra.orchestration import PrefectRunner
 

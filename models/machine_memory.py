@@ -1,5 +1,7 @@
 """How much memory this machine has for training: of its GPUs, else its own within the limits of its container."""
 
+import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,24 +19,34 @@ class MachineMemory:
     free: int
     name: str
     shared: bool
+    devices: int | None = None
+    """GPUs, of which each rank needs one; None where ranks share the processor."""
 
 
-def machine_memory(cgroup: Path = _CGROUP) -> MachineMemory:
-    """Return what there is now: of the smallest GPU, else of this machine."""
+def machine_memory(cgroup: Path = _CGROUP, *, when_idle: bool = False) -> MachineMemory:
+    """Return what there is now, or with nothing else running: of the smallest GPU, else of this machine."""
     if (gpus := _gpus()) is not None:
         return gpus
     import psutil
 
-    free, name = int(psutil.virtual_memory().available), "this machine"
-    limit = _cgroup_free(cgroup)
+    memory = psutil.virtual_memory()
+    free, name = int(memory.total if when_idle else memory.available), "this machine"
+    limit = _cgroup_free(cgroup, when_idle=when_idle)
     if limit is not None and limit < free:
         free, name = limit, "this container"
     return MachineMemory("cpu", free, name, shared=True)
 
 
+def disk_free(path: Path) -> int:
+    """Return the free bytes of the disk that a folder is on, or would be."""
+    there = next(each for each in (path.resolve(), *path.resolve().parents) if each.exists())
+    return shutil.disk_usage(there).free
+
+
 def _gpus() -> MachineMemory | None:
     """Return the memory of the GPU with the least, as nvidia-smi says; None without a GPU or a torch that uses one."""
-    if "+cpu" in version("torch"):
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if "+cpu" in version("torch") or os.environ.get("DS_ACCELERATOR") == "cpu" or visible in ("", "-1"):
         return None
     query = ["nvidia-smi", "--query-gpu=memory.total,name", "--format=csv,noheader,nounits"]
     try:
@@ -46,10 +58,11 @@ def _gpus() -> MachineMemory | None:
     if not sizes:
         return None
     size, name = min(sizes)
-    return MachineMemory("cuda", size, name, shared=False)
+    devices = len(sizes) if visible is None else min(len(sizes), len(visible.split(",")))
+    return MachineMemory("cuda", size, name, shared=False, devices=devices)
 
 
-def _cgroup_free(cgroup: Path) -> int | None:
+def _cgroup_free(cgroup: Path, *, when_idle: bool) -> int | None:
     """Return what a container's limit leaves, without what the kernel would give back; None where there is none."""
     for limit_file, used_file, cached in (
         ("memory.max", "memory.current", "inactive_file"),
@@ -62,6 +75,8 @@ def _cgroup_free(cgroup: Path) -> int | None:
             continue
         if limit == "max" or int(limit) > 1 << 60:
             return None
+        if when_idle:
+            return int(limit)
         given_back = int(stat[stat.index(cached) + 1]) if cached in stat else 0
         return max(0, int(limit) - used + given_back)
     return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from models.config import ExecutionConfig, ModelConfig, TrainingConfig
-from models.machine_memory import MachineMemory
+from models.machine_memory import MachineMemory, disk_free
 from models.parameters import count_parameters, multiplied
 
 TOLERANCE: Final = 1.2
@@ -41,6 +41,9 @@ class Memory:
     logits: int
     """Of one micro-batch: logits, their log-probabilities and gradients."""
     process: int
+    made: int
+    """What there is before the first step: the whole network in fp32 where AutoTP is to cut it; else no more than
+    later, as weights are drawn one by one."""
     together: bool
     """Whether gradients of earlier micro-batches are there while activations are."""
 
@@ -50,7 +53,7 @@ class Memory:
         live = self.activations + self.logits
         moving = self.gradients + live if self.together else max(self.gradients, live)
         moving = max(moving, self.gradients + self.step)
-        return self.weights + self.optimizer + moving + self.process
+        return max(self.weights + self.optimizer + moving, self.made) + self.process
 
     def __str__(self) -> str:
         parts = ("weights", "gradients", "optimizer", "step", "activations", "logits", "process")
@@ -92,7 +95,7 @@ def estimate(
     state = mine * master + _state(training, vocab_size) // execution.ranks_per_replica
     optimizer = state // (replicas if stage else 1)
     if training.ema is not None:
-        weights += 4 * mine
+        weights += 4 * mine // (replicas if stage == 3 else 1)
     if training.precision in ("bf16_autocast", "auto"):
         weights += 2 * multiplied(cfg, vocab_size) // execution.ranks_per_replica  # cast for the matrix products
     activations, logits = activation_bytes(training, execution, vocab_size=vocab_size, device=device)
@@ -107,6 +110,7 @@ def estimate(
         activations=micro * activations // execution.ranks_per_replica,
         logits=logits // execution.tensor_parallel,
         process=PROCESS[device],
+        made=4 * counted if execution.tensor_parallel > 1 else 0,
         together=accumulation * planned > micro or execution.pipeline_stages > 1,
     )
 
@@ -136,6 +140,32 @@ def _step(training: TrainingConfig, execution: ExecutionConfig, *, vocab_size: i
     element = 4 if training.precision == "fp32" else 2
     working = min(_AT_ONCE, held) * (3 * 4 + 3 * element + (2 * 4 if stage else 0))
     return working + (4 * held // execution.replicas if stage and not off_optimizer else 0)
+
+
+def offloaded_bytes(training: TrainingConfig, execution: ExecutionConfig, *, vocab_size: int) -> int:
+    """Return the bytes that all ranks together keep on a disk.
+
+    They are the parameters as they are computed with, and what the optimiser has: fp32 weights, their gradients and its
+    own state.
+    """
+    counted = count_parameters(training.model, vocab_size).total
+    size = 0
+    if execution.offload_parameters == "nvme":
+        size += counted * (2 if training.precision in ("bf16", "fp16") else 4)
+    if execution.offload_optimizer == "nvme":
+        size += counted * (4 + 4) + _state(training, vocab_size)
+    return size
+
+
+def _check_disk(training: TrainingConfig, execution: ExecutionConfig, vocab_size: int) -> None:
+    if execution.nvme_path is None:
+        return
+    needs, free = offloaded_bytes(training, execution, vocab_size=vocab_size), disk_free(execution.nvme_path)
+    if needs > free:
+        raise ValueError(
+            f"offloading to nvme needs about {shown(needs)} in execution.nvme_path={execution.nvme_path}, and its disk "
+            f"has {shown(free)} left; free some, name another disk, or offload less"
+        )
 
 
 def activation_bytes(
@@ -211,6 +241,7 @@ def fitting(
             f"execution.ranks={execution.ranks} need a GPU each, and this machine has {machine.devices} "
             f"({machine.name}); use fewer ranks, or name more machines (execution.hostfile, slurm or kubernetes)"
         )
+    _check_disk(training, execution, vocab_size)
     on_it = execution.ranks if machine.shared else 1
 
     def needs(micro_batch: int | None = None) -> Memory:

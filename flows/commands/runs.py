@@ -38,7 +38,7 @@ def run(
     """Run a recipe from its sources to its report; what is cached is not done again."""
     from flows.classifier_recipe import load_any
     from flows.console import ConsoleObserver, configure_logging
-    from flows.runs import make_plan, observer, resume_command
+    from flows.runs import checked_plan, observer, resume_command
     from infra.execution import Options
 
     configure_logging(verbose)
@@ -46,7 +46,7 @@ def run(
     options = Options(from_step, until, tuple(force or ()))
     store = ArtifactStore(settings().storage)
     patiently(store.storage.check)
-    make_plan(loaded, store, options)  # what is wrong is said before anything is started
+    checked_plan(loaded, store, options)  # what is wrong is said before anything is started
     prepare_environment(settings(), quiet=not verbose)
     server = EmbeddedServer.start(settings())
     again = ["millrace", "run", recipe]
@@ -139,9 +139,9 @@ def plan(
                 "cost_last_time": cost,
             }
         )
-    why = _reasons(loaded)
+    why, takes = _reasons(loaded), _takes(loaded, steps)
     if as_json:
-        print_json({"recipe": loaded.name, "storage": store.root, "steps": steps, "dial": why})
+        print_json({"recipe": loaded.name, "storage": store.root, "steps": steps, "dial": why, "training": takes})
         return
     rows = []
     for step in steps:
@@ -151,8 +151,19 @@ def plan(
         name = f"{step['step']} {step['source']}" if step["source"] else step["step"]
         rows.append([name, step["state"], shards, time, (step["digest"] or "")[:12], step["why"]])
     print_table(rows, ["step", "state", "shards", "last took", "digest", "why"])
-    for line in why:
+    for line in (*why, *takes):
         print_line(line)
+
+
+def _takes(recipe: Any, steps: list[dict[str, Any]]) -> list[str]:
+    """Return what the training will take, where there is one to come."""
+    from flows.recipe import Recipe
+
+    if not isinstance(recipe, Recipe) or all((s["step"], s["state"]) != ("pretrain", "run") for s in steps):
+        return []
+    from flows.estimates import training_estimate
+
+    return [f"pretrain: {line}" for line in training_estimate(recipe)]
 
 
 def _reasons(recipe: Any) -> list[str]:

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
-from models.config.base import CONFIG
+from models.config.base import CONFIG, unread
 
 
 class ScheduleConfig(BaseModel):
@@ -27,6 +27,16 @@ class ScheduleConfig(BaseModel):
     decay_shape: Literal["linear", "one_minus_sqrt"] = "linear"
     """How wsd decays: in a line, or by 1 less the root of how far it is, fast at first (arXiv 2405.18392)."""
 
+    @model_validator(mode="after")
+    def _all_read(self) -> Self:
+        why = f"with kind={self.kind}"
+        problems = [] if self.kind == "wsd" else unread(self, ("decay_fraction", "decay_shape"), why)
+        if self.kind in ("constant", "inverse_sqrt"):
+            problems += unread(self, ("final_fraction",), why)
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
 
 class BatchWarmup(BaseModel):
     """Batches that grow to their full size, as the gradient's noise falls less and less (GPT-3, arXiv 2005.14165)."""
@@ -35,7 +45,7 @@ class BatchWarmup(BaseModel):
 
     start: int = Field(ge=1)
     """Sequences of the first step."""
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=1 << 20)
     """Steps over which the batch grows in a line; that after them is the first whole one."""
     multiple_of: int = Field(default=1, ge=1)
     """Batches on the way are rounded down to multiples of this; all must divide among the replicas."""
@@ -58,7 +68,7 @@ class LengthWarmup(BaseModel):
 
     start: int = Field(ge=2)
     """Tokens of a sequence in the first step."""
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=1 << 20)
     """Steps over which sequences grow in a line; those after them are whole."""
     multiple_of: int = Field(default=8, ge=1)
     """Lengths on the way are rounded down to multiples of this, which processors compute with at full speed."""

@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from models.config.base import CONFIG
+from models.config.base import CONFIG, unread
 
 Activation = Literal["swiglu", "geglu", "relu2", "relu", "gelu", "gelu_tanh"]
 
@@ -177,8 +177,18 @@ class ModelConfig(BaseModel):
             problems.append(f"{name}={self.resolved_head_width} must be even for rotary positions")
         if self.heads % (self.kv_heads or self.heads):
             problems.append(f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}")
+        stack = max(self.layers, self.resolved_decoder_layers)
         if self.global_every is not None and self.sliding_window is None:
             problems.append(f"global_every={self.global_every} has no meaning without sliding_window")
+        elif self.global_every is not None and self.global_every > stack:
+            problems.append(f"global_every={self.global_every} leaves no block that reaches all among {stack} layers")
+        if self.ffn_width is not None:
+            problems += unread(self, ("ffn_multiple",), f"beside ffn_width={self.ffn_width}")
+            if self.moe is not None and self.moe.every == 1 and self.moe.expert_width is not None:
+                problems.append(
+                    f"ffn_width={self.ffn_width} has no meaning where all blocks have experts of "
+                    f"moe.expert_width={self.moe.expert_width}; leave it at null"
+                )
         if self.moe is not None and self.moe.every > min(self.layers, self.resolved_decoder_layers):
             problems.append(
                 f"moe.every={self.moe.every} leaves no block with experts among "
@@ -188,10 +198,15 @@ class ModelConfig(BaseModel):
 
     def _position_problems(self) -> list[str]:
         problems = []
+        why = f"with positions={self.positions}"
         if self.rope_scaling is not None and self.positions != "rope":
-            problems.append(f"rope_scaling has no meaning with positions={self.positions}")
+            problems.append(f"rope_scaling has no meaning {why}")
+        if self.positions != "rope":
+            problems += unread(self, ("rope_base",), why)
+        if self.positions != "relative":
+            problems += unread(self, ("relative_buckets", "relative_max_distance"), why)
         if self.max_positions is not None and self.positions != "learned":
-            problems.append(f"max_positions={self.max_positions} has no meaning with positions={self.positions}")
+            problems.append(f"max_positions={self.max_positions} has no meaning {why}")
         elif self.sequence_length > self.resolved_max_positions:
             problems.append(
                 f"sequence_length={self.sequence_length} is longer than the table of learned positions, "

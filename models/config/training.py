@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from models.config.averaging import EMAConfig
-from models.config.base import CONFIG
+from models.config.base import CONFIG, unread
 from models.config.guard import GuardConfig
 from models.config.objectives import CausalConfig, ObjectiveConfig, objective_problems
 from models.config.optimizers import OptimizerConfig
@@ -26,9 +26,9 @@ class TrainingConfig(BaseModel):
     """How the parameters are moved."""
     schedule: ScheduleConfig
     """How the learning rate changes over the steps."""
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=1 << 31)
     """Optimiser steps."""
-    batch: int = Field(ge=1)
+    batch: int = Field(ge=1, le=1 << 24)
     """Sequences in a step, over all ranks and micro-batches."""
     batch_warmup: BatchWarmup | None = None
     """Begin with smaller batches."""
@@ -90,6 +90,17 @@ class TrainingConfig(BaseModel):
             )
         if self.prompts and self.model.family != "decoder":
             raise ValueError(f"prompts need model.family=decoder, which goes on from a text, not {self.model.family}")
+        return self
+
+    @model_validator(mode="after")
+    def _all_read(self) -> Self:
+        problems = []
+        if not self.validate_every:
+            problems += unread(self, ("validation_tokens",), "with validate_every=0, as the end is validated on all")
+        if not self.prompts:
+            problems += unread(self, ("sample_tokens",), "without prompts")
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
     @model_validator(mode="after")
