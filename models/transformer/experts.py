@@ -1,8 +1,11 @@
 """A mixture of experts: a router sends each position through its top k of many feed-forward networks.
 
-None is dropped and none has a capacity.  Every expert is called in every pass, by zero positions if need be, because
-under ZeRO-3 all ranks gather a layer's weights together.
+None is dropped and none has a capacity.  On a GPU the matrices of all experts are one grouped product each; elsewhere,
+and where weights are cut up, experts are called one after another: every one in every pass, by zero positions if need
+be, because under ZeRO-3 all ranks gather a layer's weights together.
 """
+
+from functools import cache
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -33,6 +36,7 @@ class MixtureOfExperts(nn.Module):
         self.experts = nn.ModuleList(FeedForward(cfg, cfg.resolved_expert_width) for _ in range(cfg.moe.experts))
         shared = cfg.moe.shared_experts * cfg.resolved_expert_width
         self.shared = FeedForward(cfg, shared) if shared else None
+        _leave_uncompiled()
 
     def forward(self, x_BTD: Tensor, real_BT: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return what the experts make of each position, and the auxiliary loss of `real_BT` positions (all if None).
@@ -52,12 +56,65 @@ class MixtureOfExperts(nn.Module):
         auxiliary = self.cfg.balance_weight * balance + self.cfg.router_z_weight * router_z_loss(logits_BTE, real_BT)
         return y_BTD, auxiliary
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _dispatch(self, x_ND: Tensor, chosen_Nk: Tensor) -> Tensor:
         """Return what each position's experts make of it, (N, k, D): sorted by expert, mapped, and sorted back."""
-        order = chosen_Nk.flatten().argsort(stable=True)
-        counts = torch.bincount(chosen_Nk.flatten(), minlength=self.cfg.experts).tolist()
-        pieces = torch.split(x_ND[order // self.cfg.top_k], counts)
-        mapped = torch.cat([expert(piece) for expert, piece in zip(self.experts, pieces, strict=True)])
+        expert_M, order = chosen_Nk.flatten().sort(stable=True)
+        sorted_MD = x_ND[order // self.cfg.top_k]
+        if self._grouped(sorted_MD):
+            mapped = self._all_at_once(sorted_MD, expert_M)
+        else:
+            counts = torch.bincount(expert_M, minlength=self.cfg.experts).tolist()
+            pieces = torch.split(sorted_MD, counts)
+            mapped = torch.cat([expert(piece) for expert, piece in zip(self.experts, pieces, strict=True)])
         back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
         return mapped[back].view(*chosen_Nk.shape, -1)
+
+    def _grouped(self, x: Tensor) -> bool:
+        """Tell whether grouped products compute this: bf16 on a GPU that has them, rows of a multiple of 16 bytes, and
+        weights that are all here, in layers of torch's own (neither ZeRO-3's nor cut for tensor parallelism)."""
+        linear = [layer for layer in self.experts.modules() if not isinstance(layer, FeedForward | nn.ModuleList)]
+        return (
+            _has_grouped_products(x.device)
+            and _computed_in(x) == torch.bfloat16
+            and all(type(layer) is nn.Linear and not hasattr(layer.weight, "ds_id") for layer in linear)
+            and all(size % 8 == 0 for layer in linear for size in layer.weight.shape)
+        )
+
+    def _all_at_once(self, x_MD: Tensor, expert_M: Tensor) -> Tensor:
+        """Return what experts make of positions sorted by expert, M = N k; nothing waits for a GPU to say how many."""
+        x_MD = x_MD.to(_computed_in(x_MD))
+        ends_E = torch.searchsorted(expert_M, torch.arange(self.cfg.experts, device=x_MD.device), right=True).int()
+
+        def product(x: Tensor, name: str) -> Tensor:
+            layers = [getattr(expert, name) for expert in self.experts]
+            weights = torch.stack([layer.weight.to(x.dtype) for layer in layers])
+            y = F.grouped_mm(x, weights.mT, offs=ends_E)
+            return y if layers[0].bias is None else y + torch.stack([layer.bias for layer in layers])[expert_M].to(y)
+
+        first: FeedForward = self.experts[0]  # type: ignore[assignment]
+        gate = product(x_MD, "gate") if first.gate is not None else None
+        return product(first.activated(product(x_MD, "up"), gate), "down")
+
+
+@cache
+def _leave_uncompiled() -> None:
+    """Keep what depends on the router's choice out of compiled graphs.
+
+    As a decorator this would import torch's compiler, two seconds, into every process that has a model of any kind.
+    """
+    MixtureOfExperts._dispatch = torch.compiler.disable(MixtureOfExperts._dispatch)  # type: ignore[method-assign]
+
+
+def _computed_in(x: Tensor) -> torch.dtype:
+    """Return what a product of matrices with `x` is computed in; grouped ones know nothing of autocast."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+@cache
+def _has_grouped_products(device: torch.device) -> bool:
+    """Tell whether a device has a kernel for them: a GPU from compute capability 8.0 on (its grouped_mm says so).
+
+    On a CPU they are a loop as well, before which all weights are copied.
+    """
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)

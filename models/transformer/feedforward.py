@@ -35,12 +35,10 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map each position on its own."""
-        hidden = self.up(x)
-        if self.gate is not None:
-            hidden = activate(self.gate(x), self.activation) * hidden
-        else:
-            hidden = activate(hidden, self.activation)
-        if self.dropout:
-            hidden = F.dropout(hidden, self.dropout, self.training)
-        output: Tensor = self.down(hidden)
+        output: Tensor = self.down(self.activated(self.up(x), None if self.gate is None else self.gate(x)))
         return output
+
+    def activated(self, up: Tensor, gate: Tensor | None) -> Tensor:
+        """Return what the last matrix reads, given what the first ones say."""
+        hidden = activate(up, self.activation) if gate is None else activate(gate, self.activation) * up
+        return F.dropout(hidden, self.dropout, self.training) if self.dropout else hidden
