@@ -199,7 +199,8 @@ def local_command(argv: Sequence[str], *, node: Node, launcher: Launcher) -> lis
     if launcher == "auto":
         launcher = "python" if sum(node.ranks) == 1 else "deepspeed"
     if launcher == "deepspeed":
-        world = {f"node-{i}": list(range(count)) for i, count in enumerate(node.ranks)}
+        world = {f"node-{i}": list[int | str](range(count)) for i, count in enumerate(node.ranks)}
+        world[f"node-{node.index}"] = _devices(node.local)
         encoded = base64.urlsafe_b64encode(json.dumps(world).encode()).decode()
         return [
             python, "-m", "deepspeed.launcher.launch", f"--world_info={encoded}", f"--node_rank={node.index}",
@@ -215,6 +216,18 @@ def local_command(argv: Sequence[str], *, node: Node, launcher: Launcher) -> lis
     if sum(node.ranks) > 1:
         raise ValueError(f"launcher=python starts one rank, not {sum(node.ranks)}; use deepspeed or torchrun")
     return rank
+
+
+def _devices(ranks: int) -> list[int | str]:
+    """Return the GPUs of so many ranks: of those that CUDA_VISIBLE_DEVICES lets be seen, where somebody has set it.
+
+    DeepSpeed's launcher sets it anew to these; -1 ends the list for CUDA, so that nobody takes one that was kept back.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return list(range(ranks))
+    named = [each.strip() for each in visible.split(",") if each.strip()]
+    return (named + ["-1"] * ranks)[:ranks]
 
 
 def group_environment(*, node: Node, extra: Mapping[str, str]) -> dict[str, str]:
