@@ -12,6 +12,8 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Images of Python like to set it; every process that is started would compile Millrace anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-long lint pytest venv clean distclean
 

@@ -119,7 +119,8 @@ class World:
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Start `millrace` in a process group of its own."""
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), **self.environment}
+        # One worker process instead of one a core: each imports for seconds what the steps need.
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "MILLRACE_WORKERS": "1", **self.environment}
         if arguments[0] == "run" and "PREFECT_API_URL" not in environment and "PREFECT_HOME" in os.environ:
             give_database(Path(os.environ["PREFECT_HOME"]))
         return subprocess.Popen(
