@@ -174,10 +174,10 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def _special_tokens(folder: Path, config: dict[str, Any], *, family: str, vocab_size: int) -> SpecialTokens:
-    others = [_optional(folder / name) for name in ("generation_config.json", "tokenizer.json")]
+    generation, tokenizer = _optional(folder / "generation_config.json"), _optional(folder / "tokenizer.json")
     roles = {**_optional(folder / "special_tokens_map.json"), **_optional(folder / "tokenizer_config.json")}
     try:
-        return SpecialTokens.of_folder(config, *others, roles, family=family, vocab_size=vocab_size)
+        return SpecialTokens.of_folder(config, generation, tokenizer, roles, family=family, vocab_size=vocab_size)
     except UserError as exc:
         raise UserError(f"{folder}: {exc}") from exc
 

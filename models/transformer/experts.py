@@ -76,8 +76,8 @@ class MixtureOfExperts(nn.Module):
         return (
             _has_grouped_products(x.device)
             and _computed_in(x) == torch.bfloat16
-            and all(type(layer) is nn.Linear and not hasattr(layer.weight, "ds_id") for layer in linear)
-            and all(size % 8 == 0 for layer in linear for size in layer.weight.shape)
+            and all(type(layer) is nn.Linear for layer in linear)
+            and all(not hasattr(p, "ds_id") and all(n % 8 == 0 for n in p.shape) for p in self.experts.parameters())
         )
 
     def _all_at_once(self, x_MD: Tensor, expert_M: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def _leave_uncompiled() -> None:
 
     As a decorator this would import torch's compiler, two seconds, into every process that has a model of any kind.
     """
-    MixtureOfExperts._dispatch = torch.compiler.disable(MixtureOfExperts._dispatch)  # type: ignore[method-assign]
+    MixtureOfExperts._dispatch = torch.compiler.disable(MixtureOfExperts._dispatch)  # type: ignore[method-assign, no-untyped-call]
 
 
 def _computed_in(x: Tensor) -> torch.dtype:
