@@ -7,6 +7,7 @@ else, so that a run which is resumed, or rolled back, gets what it would have go
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -40,7 +41,9 @@ class Prefetcher:
         threads: int = 1,
     ) -> None:
         self._read, self._steps, self._device, self._depth = read, steps, device, depth
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="batches")
+        # A thread begins on the first GPU, where pinning memory would cost the other ranks a context each.
+        begin = partial(torch.cuda.set_device, device) if device.type == "cuda" else None
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="batches", initializer=begin)
         self._ahead: deque[tuple[int, Future[Ready]]] = deque()
 
     def take(self, step: int) -> Ready:

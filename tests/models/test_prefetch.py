@@ -1,5 +1,6 @@
 """Batches that are made ready ahead are those of their steps, whatever is asked for next."""
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -71,3 +72,16 @@ def test_what_goes_wrong_is_raised_at_its_step_and_not_before(prefetcher: Prefet
         prefetcher.take(step)
     with pytest.raises(DataError, match="shard 13"):
         prefetcher.take(13)
+
+
+def test_on_a_gpu_batches_are_pinned_by_a_thread_of_that_gpu(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(
+        torch.cuda, "set_device", lambda device: said.append(f"{threading.current_thread().name} {device}")
+    )
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda each: said.append("pinned") or each)
+    monkeypatch.setattr(torch.Tensor, "to", lambda each, device, non_blocking: said.append(f"to {device}") or each)
+    made = Prefetcher(reader, steps=1, device=torch.device("cuda", 3))
+    made.take(0)
+    made.close()
+    assert said == ["batches_0 cuda:3", *["pinned"] * 4, *["to cuda:3"] * 4]
