@@ -16,8 +16,8 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-ADAM_LIKE = ("adamw", "lamb")
-"""Optimisers whose state is what the converter knows: fp32 weights and two moments of each parameter."""
+WITHOUT_SECOND_MOMENT = ("muon", "lion")
+"""Optimisers that keep less of some parameters than the two moments that the converter looks for."""
 LAYOUT = ("ranks", "zero_stage", "tensor_parallel", "pipeline_stages", "offload_optimizer")
 """What of a run says how its state is cut."""
 
@@ -45,19 +45,20 @@ def why_not_convertible(about: Mapping[str, Any], run: Mapping[str, Any]) -> str
         return "DeepSpeed's universal checkpoints are made from ZeRO stages 1 to 3 alone, not from or for stage 0"
     if (about["zero_stage"] == 3) != (run["zero_stage"] == 3):
         return "DeepSpeed's universal checkpoints of stage 3 and of stages 1 and 2 are not laid out alike"
-    if about["optimizer"] not in ADAM_LIKE:
-        return (
-            f"DeepSpeed's universal checkpoints hold the state of Adam-like optimisers ({', '.join(ADAM_LIKE)}), "
-            f"not of {about['optimizer']}"
-        )
     return None
 
 
-def convert(folder: Path, target: Path) -> Path:
-    """Turn what DeepSpeed saved into `folder` into a universal checkpoint in `target` and return that."""
+def convert(folder: Path, target: Path, *, optimizer: str) -> Path:
+    """Turn what DeepSpeed saved into `folder` into a universal checkpoint in `target` and return that.
+
+    The files in `folder`, which is a copy, are changed for an `optimizer` of which the converter knows too little.
+    """
     from deepspeed.checkpoint.ds_to_universal import main
 
     shutil.rmtree(target, ignore_errors=True)
+    if optimizer in WITHOUT_SECOND_MOMENT:
+        for path in sorted(folder.glob("*optim_states.pt")):
+            _complete(path)
     arguments = argparse.Namespace(
         input_folder=str(folder),
         output_folder=str(target),
@@ -72,3 +73,22 @@ def convert(folder: Path, target: Path) -> Path:
         main(arguments)
     log.debug("%s", said.getvalue())
     return target
+
+
+def _complete(path: Path) -> None:
+    """Write a file of an optimiser's state anew, with all of Adam's state for each parameter.
+
+    What is added takes no room there, and is taken away again by who loads it (models/engine/universal.py).
+    """
+    import torch
+
+    saved = torch.load(path, map_location="cpu", weights_only=False)
+    held = saved["optimizer_state_dict"]
+    states = held.get("base_optimizer_state", held.get("optimizer_state_dict"))["state"]
+    step = next((state["step"] for state in states.values() if "step" in state), torch.zeros(()))
+    for state in states.values():
+        state.setdefault("step", step)
+        state.setdefault("exp_avg_sq", torch.zeros(()).expand(state["exp_avg"].shape))
+    written = path.with_suffix(".written")
+    torch.save(saved, written)
+    written.replace(path)  # it may be a second name of a file that is to stay as it is

@@ -2,7 +2,7 @@
 
 from models.config.execution import ExecutionConfig
 from models.config.launching import check_launcher
-from models.config.parallelism import WHOLE_TENSORS, check_parallelism
+from models.config.parallelism import check_parallelism
 from models.config.training import TrainingConfig
 
 
@@ -20,11 +20,12 @@ def check_execution(training: TrainingConfig, execution: ExecutionConfig) -> lis
     problems += _compile_problems(execution)
     if never := [step for step in execution.keep_steps if step > training.steps]:
         problems.append(f"execution.keep_steps names {never}, which are beyond the last of steps={training.steps}")
-    if training.optimizer.kind in WHOLE_TENSORS and execution.zero_stage > 0:
+    if training.optimizer.kind == "adafactor" and execution.zero_stage > 0:
         problems.append(
-            f"optimizer.kind={training.optimizer.kind} needs whole matrices, which "
-            f"execution.zero_stage={execution.zero_stage} cuts into flat partitions; use zero_stage=0 (with precision "
-            "fp32 or bf16_autocast), or kind=adamw or lion"
+            "optimizer.kind=adafactor keeps one number for each row and column of whole matrices, and "
+            f"execution.zero_stage={execution.zero_stage} cuts these into flat partitions, of which DeepSpeed keeps "
+            "state of as many elements; use zero_stage=0 (with precision fp32 or bf16_autocast), or kind=adamw, muon, "
+            "lamb or lion"
         )
     if training.ema is not None:
         problems += _average_problems(execution)

@@ -31,7 +31,7 @@ class AdamWConfig(BaseModel):
 class MuonConfig(BaseModel):
     """Muon for the hidden matrices, AdamW for embeddings, head and vectors (kellerjordan.github.io/posts/muon).
 
-    Needs whole matrices on each rank, so it runs with ZeRO stage 0 only.
+    Under ZeRO 1 to 3 the ranks share its work: each brings together and orthogonalises some of the matrices.
     """
 
     model_config = CONFIG
@@ -57,7 +57,7 @@ class MuonConfig(BaseModel):
 class LambConfig(BaseModel):
     """LAMB: Adam whose update of each matrix is as long as the matrix is (You et al., arXiv 1904.00962, algorithm 2).
 
-    For very large batches.  Needs whole tensors on each rank, so it runs with ZeRO stage 0 only.
+    For very large batches.
     """
 
     model_config = CONFIG
@@ -78,7 +78,7 @@ class LambConfig(BaseModel):
 class AdafactorConfig(BaseModel):
     """Adafactor: of a matrix, only the second moments of rows and columns (Shazeer and Stern, arXiv 1804.04235).
 
-    Needs whole matrices on each rank, so it runs with ZeRO stage 0 only.
+    Its state is of rows and columns, which ZeRO's flat partitions have none of: it runs with ZeRO stage 0 only.
     """
 
     model_config = CONFIG

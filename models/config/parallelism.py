@@ -4,7 +4,10 @@ from models.config.execution import ExecutionConfig
 from models.config.training import TrainingConfig
 
 WHOLE_TENSORS = ("muon", "lamb", "adafactor")
-"""Optimisers whose step of a parameter needs all of it: Newton-Schulz, a trust ratio, factored second moments."""
+"""Optimisers whose step of a parameter needs all of it: Newton-Schulz, a trust ratio, factored second moments.
+
+Muon and LAMB bring it together where ZeRO has cut it into flat partitions (models/optimizers/sharded.py).
+"""
 
 
 def check_parallelism(training: TrainingConfig, execution: ExecutionConfig) -> list[str]:

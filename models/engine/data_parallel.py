@@ -12,6 +12,7 @@ from models.config import ExecutionConfig, TrainingConfig
 from models.engine.deepspeed_config import deepspeed_config
 from models.engine.gate import Gate, guard_plain, guard_zero
 from models.engine.interface import Batch, Decision, Engine
+from models.engine.partitions import describe_partitions
 from models.engine.tensor_parallel import gather, tensor_parallel_groups
 from models.operators import prepare_disk_offload
 from models.optimizers import build_optimizer
@@ -51,6 +52,7 @@ class DataParallelEngine(Engine):
         self._gate = Gate()
         if execution.zero_stage:
             guard_zero(self._optimizer, self._gate, stage=execution.zero_stage)
+            describe_partitions(self._optimizer, stage=execution.zero_stage, device=device)
         else:
             guard_plain(
                 self._engine,

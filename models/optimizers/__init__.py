@@ -1,7 +1,8 @@
 """The optimisers, each as one client optimiser that DeepSpeed is given ready-made.
 
 DeepSpeed's own are compiled at run time for minutes (FusedAdam, Lion) or have no CPU operator (Lamb), and its Muon
-takes its parameters by name and clips what Newton-Schulz has already normalised.
+takes its parameters by name and clips what Newton-Schulz has already normalised.  Under ZeRO ours step as they do on
+whole parameters (models/optimizers/sharded.py), but for Adafactor.
 """
 
 from collections.abc import Sequence
@@ -20,8 +21,9 @@ from models.config import (
 )
 from models.optimizers.lamb import Lamb
 from models.optimizers.muon import Muon, MuonAdamW, orthogonalise
+from models.optimizers.sharded import Fragment, Partition
 
-__all__ = ["Lamb", "Muon", "MuonAdamW", "build_optimizer", "orthogonalise"]
+__all__ = ["Fragment", "Lamb", "Muon", "MuonAdamW", "Partition", "build_optimizer", "orthogonalise"]
 
 
 def build_optimizer(
@@ -39,7 +41,7 @@ def build_optimizer(
     if isinstance(cfg, AdamWConfig):
         return _adamw(cfg, groups, cfg.learning_rate)
     if isinstance(cfg, LambConfig):
-        groups[1]["adapt"] = False
+        groups = [{**group, "whole": group["params"][0].ndim >= 2} for group in groups]
         return Lamb(groups, lr=cfg.learning_rate, betas=cfg.betas, eps=cfg.epsilon)
     if isinstance(cfg, AdafactorConfig):
         return _adafactor(cfg, groups)
@@ -54,11 +56,12 @@ def _at_the_edge(name: str) -> bool:
 def _groups(
     cfg: OptimizerConfig, matrices: Sequence[Tensor], vectors: Sequence[Tensor], peak: float
 ) -> list[dict[str, Any]]:
-    """Return matrices, which are decayed, and vectors, which are not."""
-    return [
+    """Return matrices, which are decayed, and vectors, which are not; none without parameters, as ZeRO takes none."""
+    groups: list[dict[str, Any]] = [
         {"params": list(matrices), "weight_decay": cfg.weight_decay, "peak": peak},
         {"params": list(vectors), "weight_decay": 0.0, "peak": peak},
     ]
+    return [group for group in groups if group["params"]]
 
 
 def _adamw(cfg: AdamWConfig | MuonConfig, groups: list[dict[str, Any]], peak: float) -> torch.optim.AdamW:

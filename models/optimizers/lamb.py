@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.optimizers.sharded import Partition
+
 
 class Lamb(torch.optim.Optimizer):
-    """Adam's update, and the decay with it, made as long as the parameter is, in groups that have `adapt`."""
+    """Adam's update, and the decay with it, made as long as the parameter is, in groups that have `whole`."""
 
     def __init__(
         self,
@@ -22,14 +24,16 @@ class Lamb(torch.optim.Optimizer):
         betas: tuple[float, float],
         eps: float,
         weight_decay: float = 0.0,
-        adapt: bool = True,
+        whole: bool = True,
     ) -> None:
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "adapt": adapt}
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "whole": whole}
+        self.partitions: dict[Tensor, Partition] = {}
+        """What those of the parameters are made of that are ZeRO's flat partitions of many."""
         super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Move every parameter that has a gradient."""
+        """Move every parameter that has a gradient; every rank must call it under ZeRO."""
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
@@ -38,17 +42,27 @@ class Lamb(torch.optim.Optimizer):
     def _update(self, p: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
         state = self.state[p]
         if not state:
-            state |= {"step": 0, "mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
+            state |= {"step": 0, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
         state["step"] += 1
         first, second = group["betas"]
-        state["mean"].lerp_(gradient, 1 - first)
-        state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        deviation: Tensor = (state["square"] / (1 - second ** state["step"])).sqrt_().add_(group["eps"])
-        update: Tensor = (state["mean"] / (1 - first ** state["step"])).div_(deviation)
+        state["exp_avg"].lerp_(gradient, 1 - first)
+        state["exp_avg_sq"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        deviation: Tensor = (state["exp_avg_sq"] / (1 - second ** state["step"])).sqrt_().add_(group["eps"])
+        update: Tensor = (state["exp_avg"] / (1 - first ** state["step"])).div_(deviation)
         update.add_(p, alpha=group["weight_decay"])
-        if not group["adapt"]:
+        if not group["whole"]:
             return update.mul_(group["lr"])
-        length, wanted = update.norm(), p.norm()
-        # A parameter of zeros, as where a branch joins the residual stream, would stay there.
-        ratio = torch.where((length > 0) & (wanted > 0), wanted / length, 1.0)
-        return update.mul_(group["lr"] * ratio)
+        partition = self.partitions.get(p)
+        if partition is None:
+            return update.mul_(group["lr"] * _ratio(update.norm(), p.norm()))
+        for fragment, ratio in zip(partition.fragments, _ratio(*partition.norms(update, p)), strict=True):
+            update[fragment.stretch(partition.rank)] *= group["lr"] * ratio
+        return update
+
+
+def _ratio(length: Tensor, wanted: Tensor) -> Tensor:
+    """Return by how much an update is scaled that has a norm of `length`, for a parameter of a norm of `wanted`.
+
+    A parameter of zeros, as where a branch joins the residual stream, would stay there.
+    """
+    return torch.where((length > 0) & (wanted > 0), wanted / length, 1.0)

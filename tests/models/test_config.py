@@ -72,15 +72,16 @@ def test_a_micro_batch_that_does_not_fit_is_halved_to_what_divides(
 
 
 def test_what_deepspeed_cannot_do_is_refused_before_it_starts() -> None:
-    muon = training(optimizer={"kind": "muon"})
-    assert "whole matrices" in check_execution(muon, ExecutionConfig(zero_stage=1))[0]
+    adafactor, muon = training(optimizer={"kind": "adafactor"}), training(optimizer={"kind": "muon"})
+    assert "whole matrices" in check_execution(adafactor, ExecutionConfig(zero_stage=1))[0]
+    assert check_execution(muon, ExecutionConfig(zero_stage=3)) == []
     bf16 = training(precision="bf16")
     assert "zero_stage 1, 2 or 3" in check_execution(bf16, ExecutionConfig(zero_stage=0))[0]
     alone = ExecutionConfig(ranks=2, launcher="python")
     assert check_execution(training(), alone) == [
         "execution.launcher=python starts one rank, not execution.ranks=2; use deepspeed or torchrun"
     ]
-    assert check_execution(muon, ExecutionConfig()) == check_execution(bf16, ExecutionConfig(zero_stage=2)) == []
+    assert check_execution(adafactor, ExecutionConfig()) == check_execution(bf16, ExecutionConfig(zero_stage=2)) == []
 
 
 @pytest.mark.parametrize(

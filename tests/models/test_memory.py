@@ -88,6 +88,22 @@ def test_stages_precision_and_offload_take_what_zero_says() -> None:
     assert memory(0, ranks=1, micro_batch=2).activations == 2 * memory(0, ranks=1, micro_batch=1).activations
 
 
+def test_muon_and_lamb_are_counted_as_what_they_keep_and_what_they_take_to_step() -> None:
+    def memory(kind: str, stage: int, **execution: Any) -> Any:
+        cfg = training({"preset": "gpt2-124m"}, optimizer={"kind": kind})
+        plan = ExecutionConfig(zero_stage=stage, ranks=8, **execution)
+        return estimate(cfg, plan, vocab_size=50257, device="cuda")
+
+    blocks, edges = 12 * 12 * 768 * 768, (50257 + 1024) * 768
+    whole, cut = memory("muon", 0), memory("muon", 2)
+    assert whole.optimizer == pytest.approx(4 * blocks + 8 * edges, rel=0.01)
+    assert cut.optimizer == pytest.approx((8 * blocks + 12 * edges) / 8, rel=0.01)  # and the master copy
+    assert whole.step <= 6 * 4 * 2**25 < cut.step <= whole.step + 2 * 4 * 2**25 + 4 * blocks / 7
+    assert memory("muon", 2, offload_optimizer="cpu").step < cut.step
+    assert memory("lamb", 3).step == pytest.approx(8 * (blocks + edges) / 8, rel=0.01)
+    assert memory("adamw", 3).step == 0
+
+
 def test_what_cannot_fit_is_refused_with_the_numbers_and_what_would() -> None:
     cfg = training({"preset": "gpt2-124m"}, batch=64)
     machine = MachineMemory("cpu", 10 * GIB, "this machine", shared=True)

@@ -76,11 +76,11 @@ OTHER = {"1 to 2": (1, 2), "2 to 1": (2, 1)}
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
     """Runs of two ranks that go on with one, and with two again; three groups of ranks in all."""
     made = Jobs(tmp_path_factory.mktemp("jobs"))
-    runs = {name: {"changes": changes, "zero_stage": stage} for name, (stage, changes) in RUNS.items()}
+    runs: dict[str, dict[str, Any]] = {n: {"changes": changes, "zero_stage": s} for n, (s, changes) in RUNS.items()}
     made.train(2, *(made.make(f"two-{n}", **run, ranks=2, checkpoint_every=3) for n, run in runs.items()))
     for name in RUNS:  # what was saved after step 3, as if killed before the one after step 6
         shutil.rmtree(next((made.folder / f"two-{name}.partial" / "checkpoints").glob("step-00000006-*")))
-    one = {"micro_batch": 2, "checkpoint_every": 5}
+    one: dict[str, Any] = {"micro_batch": 2, "checkpoint_every": 5}
     made.train(
         1,
         *(made.make(f"one-{n}", **run, after=f"two-{n}", **one) for n, run in runs.items()),
