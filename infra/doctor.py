@@ -47,7 +47,7 @@ def diagnose(settings: Settings) -> list[Check]:
     """Check everything and return the findings in the order in which to mend them; never raises for what is wrong."""
     with ThreadPoolExecutor(max_workers=max(2, settings.workers)) as threads:
         probes = [threads.submit(_probed, name, fix) for name, (_, fix) in PROBES.items()]
-        checks = [_python(), *_packages(), _fasttext(), _compiler()]
+        checks = [_python(), *_packages(), _fasttext(), _compiler(), _libaio()]
         checks += [probe.result() for probe in probes]
     return [*checks, _storage(settings), _server(), _disk(settings), _memory()]
 
@@ -107,6 +107,17 @@ def _compiler() -> Check:
     return Check(
         "compiler", not missing, detail, "install g++ (Debian: apt-get install g++); ninja comes with Millrace"
     )
+
+
+def _libaio() -> Check:
+    """Tell whether training can offload to a disk; nothing else needs it, so that it may be missing."""
+    command = [os.environ.get("CXX", "g++"), "-E", "-x", "c++", "-"]
+    try:
+        there = not subprocess.run(command, input=b"#include <libaio.h>", capture_output=True, check=False).returncode
+    except OSError:
+        there = False
+    without = "libaio.h is missing, so that nothing can be offloaded to nvme (Debian: apt-get install libaio-dev)"
+    return Check("disk offload", True, "libaio.h is there" if there else without, "")
 
 
 def _storage(settings: Settings) -> Check:

@@ -180,11 +180,17 @@ class Checkpointing:
         held = json.loads(unfinished.read_text()) if unfinished.exists() else {"row": None, "event": {}}
         state.row, state.event = held["row"], held["event"]
         if state.average is not None:
-            state.average.restore(torch.load(folder / "state" / "average.pt", weights_only=True))
+            state.average.restore(self._averages(folder / "state", found.about["ranks"], anew=anew))
         state.guard.restore(json.loads((folder / "state" / "guard.json").read_text()))
         dist.barrier()
         if self._leads:
             self._store.drop_fetched()
+
+    def _averages(self, folder: Path, ranks: int, *, anew: bool) -> list[Any]:
+        """Return this rank's share of the average, or all shares of the `ranks` that cut it where it is cut anew."""
+        cut_anew = anew and self.job.execution.zero_stage == 3
+        places = range(ranks) if cut_anew else [self.engine.place]
+        return [torch.load(folder / _average(place), weights_only=True, mmap=cut_anew) for place in places]
 
     # --- making them
 
@@ -205,8 +211,8 @@ class Checkpointing:
         staged = self._store.staging(state.step)
         snapshot = self.engine.snapshot(staged / "engine")
         snapshot.add(Path("state") / f"random-{self.rank:05d}.pt", self.engine.random_state())
-        if state.average is not None and self.rank == 0:
-            snapshot.add(Path("state") / "average.pt", state.average.state())
+        if state.average is not None and self.engine.first_of_its_place:
+            snapshot.add(Path("state") / _average(self.engine.place), state.average.state())
         curve, guard, tokens = Curve(list(state.curve.rows)), state.guard.state(), state.tokens
         unfinished = {"row": state.row, "event": state.event}
 
@@ -243,3 +249,8 @@ class Checkpointing:
     def _say(self, message: str, *args: object) -> None:
         if self.rank == 0:
             log.info(message, *args)
+
+
+def _average(place: int) -> str:
+    """Return the name of the file that has the average of what the ranks in this place hold."""
+    return f"average-{place:05d}.pt"

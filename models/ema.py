@@ -1,26 +1,38 @@
 """An exponential moving average of the weights, in fp32, beside those that are trained.
 
-Every rank keeps the whole average, as it keeps whole weights (ZeRO 0 to 2): all follow from the same steps, so that
-they are the same bit for bit.
+It is elementwise, so each rank averages what it holds: all of them, or its share (ZeRO-3, tensor and pipeline
+parallelism).  What several ranks hold is the same on each, bit for bit, as all follow from the same steps.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.config import EMAConfig
 
 
-class Average:
-    """The average of a model's weights over the steps that were taken."""
+class Holder(Protocol):
+    """What holds weights on this rank; every engine does."""
 
-    def __init__(self, cfg: EMAConfig, model: nn.Module) -> None:
-        self._cfg = cfg
-        self._trained = dict(model.named_parameters())
-        self._average = {name: p.detach().float().clone() for name, p in self._trained.items()}
+    def shares(self) -> dict[str, Tensor]:
+        """Return what this rank holds of each parameter, by name."""
+
+    def writing_shares(self) -> AbstractContextManager[None]:
+        """Let the tensors of `shares` be written to within."""
+
+    def cut(self, name: str, shares: Sequence[Tensor]) -> Tensor:
+        """Return what this rank holds of a parameter, from what so many ranks held of it."""
+
+
+class Average:
+    """The average of the weights that this rank holds over the steps that were taken."""
+
+    def __init__(self, cfg: EMAConfig, holder: Holder) -> None:
+        self._cfg, self._holder = cfg, holder
+        self._average = {name: share.detach().float().clone() for name, share in holder.shares().items()}
         self._steps = 0
 
     @torch.no_grad()
@@ -28,13 +40,15 @@ class Average:
         """Take in the weights after a step."""
         kept = self._cfg.kept(self._steps)
         self._steps += 1
-        latest = [p.detach().float() for p in self._trained.values()]
-        torch._foreach_lerp_(list(self._average.values()), latest, 1 - kept)
+        latest = self._holder.shares()
+        torch._foreach_lerp_(
+            list(self._average.values()), [latest[name].detach().float() for name in self._average], 1 - kept
+        )
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Put the average where the weights are, rounded as they are, and these back at the end."""
-        held = {name: p.detach().clone() for name, p in self._trained.items()}
+        held = {name: share.detach().clone() for name, share in self._holder.shares().items()}
         self._put(self._average)
         try:
             yield
@@ -43,19 +57,21 @@ class Average:
 
     @torch.no_grad()
     def _put(self, weights: Mapping[str, Tensor]) -> None:
-        for name, p in self._trained.items():
-            p.copy_(weights[name])
+        with self._holder.writing_shares():
+            for name, share in self._holder.shares().items():
+                share.copy_(weights[name])
 
-    def weights(self) -> dict[str, Tensor]:
-        """Return a copy of the average, by name, on the CPU."""
-        return {name: self._average[name].cpu().contiguous().clone() for name in sorted(self._average)}
+    def shares(self) -> dict[str, Tensor]:
+        """Return the average of what this rank holds, by name: tensors that are not copies."""
+        return self._average
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint holds: tensors that are not copies."""
         return {"steps": self._steps, "average": self._average}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state` returned."""
-        self._steps = int(state["steps"])
+    def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Restore what `state` returned: here, or on all the ranks among which the weights were cut otherwise."""
+        self._steps = int(states[0]["steps"])
         for name, average in self._average.items():
-            average.copy_(state["average"][name])
+            held = [state["average"][name] for state in states]
+            average.copy_(held[0] if len(held) == 1 else self._holder.cut(name, held))

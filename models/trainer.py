@@ -259,6 +259,7 @@ class Trainer:
             )
         self.close("finished")
         dist.barrier()
+        self.engine.close()
 
     def close(self, outcome: Outcome) -> None:
         """Write out what is buffered for those who watch the run, and tell them how it ended."""

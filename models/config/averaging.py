@@ -8,7 +8,8 @@ from models.config.base import CONFIG
 class EMAConfig(BaseModel):
     """An exponential moving average of the weights, which is what is validated and published.
 
-    It costs 4 bytes a parameter on each rank.
+    It costs 4 bytes for each parameter that a rank holds: all of them, or its share of them under ZeRO-3, tensor and
+    pipeline parallelism.
     """
 
     model_config = CONFIG

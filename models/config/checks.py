@@ -33,14 +33,12 @@ def check_execution(training: TrainingConfig, execution: ExecutionConfig) -> lis
 
 
 def _average_problems(execution: ExecutionConfig) -> list[str]:
-    """Return why no rank could average all weights."""
-    cuts = {"tensor_parallel": execution.tensor_parallel > 1, "pipeline_stages": execution.pipeline_stages > 1}
-    cuts["zero_stage"] = execution.zero_stage == 3
+    """Return why the weights cannot be averaged."""
+    if execution.offload_parameters != "nvme":
+        return []
     return [
-        f"ema averages whole weights on each rank, of which execution.{name}={getattr(execution, name)} leaves it a "
-        "part; use zero_stage 0, 1 or 2, or ema=null"
-        for name, cut in cuts.items()
-        if cut
+        "ema averages parameters in memory, where execution.offload_parameters=nvme leaves none; use "
+        "offload_parameters=cpu, or ema=null"
     ]
 
 

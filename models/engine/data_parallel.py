@@ -1,7 +1,7 @@
 """Replicas of the model on shares of the batch, under ZeRO 0 to 3, each on one rank or cut over a few (AutoTP)."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,11 @@ from torch import Tensor
 
 from models.config import ExecutionConfig, TrainingConfig
 from models.engine.deepspeed_config import deepspeed_config
-from models.engine.gate import Gate, guard_plain, guard_zero
 from models.engine.interface import Batch, Decision, Engine
-from models.engine.partitions import describe_partitions
+from models.engine.shares import partition
 from models.engine.tensor_parallel import gather, tensor_parallel_groups
-from models.operators import prepare_disk_offload
 from models.optimizers import build_optimizer
+from models.weights import first_weights
 
 
 class DataParallelEngine(Engine):
@@ -34,42 +33,34 @@ class DataParallelEngine(Engine):
         import deepspeed
 
         super().__init__(training, execution, precision=precision, device=device)
-        if "nvme" in (execution.offload_optimizer, execution.offload_parameters):
-            prepare_disk_offload()
-        self.model = self._build(vocab_size, initial_weights).to(device)
-        self._parameters = sum(p.numel() for p in self.model.parameters())
-        dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+        if execution.nvme_path is not None:
+            self._prepare_disk()
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+        # AutoTP cuts whole matrices, so that only without it each can be cut as soon as it is there.
+        hollow = execution.zero_stage == 3 and execution.tensor_parallel == 1
+        self.model = self._build(vocab_size, initial_weights, hollow=hollow)
         config = deepspeed_config(
-            training, execution, precision=precision, parameters=self._parameters, on_gpu=device.type == "cuda"
+            training, execution, precision=precision, parameters=self.parameters, on_gpu=device.type == "cuda"
         )
+        if not hollow:
+            self.model.to(device)
+        multiplied_in = torch.float32 if precision == "fp32" else torch.bfloat16
+        optimizer = build_optimizer(training.optimizer, self.model, multiplied_in)  # while parameters have shapes
+        if hollow:
+            partition(self.model, first_weights(self.model, initial_weights), config, dtype)
+        self._draw_apart()
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=self.model,
-            optimizer=build_optimizer(training.optimizer, self.model, dtype),
+            optimizer=optimizer,
             config=config,
             mpu=tensor_parallel_groups(execution.tensor_parallel),
             dist_init_required=False,
         )
-        self._gate = Gate()
-        if execution.zero_stage:
-            guard_zero(self._optimizer, self._gate, stage=execution.zero_stage)
-            describe_partitions(self._optimizer, stage=execution.zero_stage, device=device)
-        else:
-            guard_plain(
-                self._engine,
-                self.model.parameters(),
-                self._gate,
-                clipping=training.gradient_clipping,
-                sum_squares=self._sum_squares,
-            )
+        self._guard(self.model.parameters())
 
     @property
     def _deepspeed(self) -> Any:
         return self._engine
-
-    @property
-    def parameters(self) -> int:
-        """Parameters of the whole model."""
-        return self._parameters
 
     def _train(self, weight: float | None, batches: Sequence[Batch], decide: Decision | None) -> tuple[float, float]:
         losses: list[Tensor] = []
@@ -111,10 +102,36 @@ class DataParallelEngine(Engine):
         """Return all weights in fp32 on the CPU, whole, by name, on rank 0, and nothing on the others."""
         from deepspeed.utils import safe_get_full_fp32_param
 
+        def of_replica(_name: str, p: Tensor) -> Tensor:
+            held: Tensor | None = safe_get_full_fp32_param(p) if self.execution.zero_stage else None
+            return p if held is None else held
+
+        return self._gathered(of_replica)
+
+    def shares(self) -> dict[str, Tensor]:
+        """Return what this rank holds of each parameter: under ZeRO-3 a stretch of its elements, filled up to equal."""
+        named = self.model.named_parameters()
+        return {name: p.ds_tensor if self.execution.zero_stage == 3 else p.detach() for name, p in named}
+
+    @torch.no_grad()
+    def whole(self, shares: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return on rank 0, in fp32 on the CPU, the whole of tensors cut as `shares` is; nothing on the others."""
+
+        def of_replica(name: str, p: Any) -> Tensor:
+            mine = shares[name].to(self.device)
+            if self.execution.zero_stage != 3:
+                return mine
+            joined = mine.new_empty(mine.numel() * torch.distributed.get_world_size(p.ds_process_group))
+            torch.distributed.all_gather_into_tensor(joined, mine.flatten(), group=p.ds_process_group)
+            return joined[: p.ds_numel].view(p.ds_shape)
+
+        return self._gathered(of_replica)
+
+    def _gathered(self, of_replica: Callable[[str, Any], Tensor]) -> dict[str, Tensor]:
+        """Return all weights on rank 0, of which `of_replica` gives what this rank's share of each matrix is."""
         weights = {}
         for name, p in sorted(self.model.named_parameters()):  # a tied matrix has one name here
-            held = safe_get_full_fp32_param(p) if self.execution.zero_stage else None
-            whole = gather(name, (held if held is not None else p).detach(), self.execution.tensor_parallel)
+            whole = gather(name, of_replica(name, p).detach(), self.execution.tensor_parallel)
             if torch.distributed.get_rank() == 0:
                 weights[name] = whole.float().cpu().contiguous().clone()
         return weights

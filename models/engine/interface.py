@@ -1,9 +1,11 @@
 """What the training loop sees of an engine, whichever way the model is cut over the ranks."""
 
 import math
+import os
+import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,13 @@ from torch import Tensor, nn
 
 from models.checkpoints.snapshot import Snapshot, SnapshotEngine
 from models.config import ExecutionConfig, TrainingConfig
+from models.engine.gate import Gate, guard_plain, guard_zero
+from models.engine.partitions import describe_partitions
 from models.engine.processes import sum_over_replicas
 from models.engine.universal import mended
+from models.operators import prepare_disk_offload
 from models.transformer import Transformer
-from models.weights import load_weights
+from models.weights import hollow_network, load_weights
 
 Decision = Callable[[float, float], bool]
 """Says, given the loss and the norm of the gradient of a step over all ranks, whether the step is to be taken.
@@ -30,6 +35,8 @@ TAG = "engine"
 """The folder, below the one given, that DeepSpeed writes a checkpoint to."""
 
 _CLIENT = "millrace_"
+_SWAPPED = "zero_stage_3"
+"""The folder on the disk that DeepSpeed offloads to."""
 
 
 class Engine(ABC):
@@ -47,6 +54,9 @@ class Engine(ABC):
         self.training, self.execution, self.precision, self.device = training, execution, precision, device
         self.bad_steps = 0
         """Steps skipped, so far, because their gradient was not finite."""
+        self.parameters = 0
+        """Parameters of the whole model; those that are tied count once."""
+        self._gate = Gate()
 
     # --- what the loop calls
 
@@ -118,10 +128,52 @@ class Engine(ABC):
         A tied head is left out.
         """
 
-    @property
+    def close(self) -> None:
+        """Remove from this machine's disk what is offloaded there; nothing can be asked of the engine after."""
+        if self.execution.nvme_path is not None:
+            shutil.rmtree(self.execution.nvme_path / _SWAPPED, ignore_errors=True)
+
+    # --- what of the weights is on this rank
+
     @abstractmethod
-    def parameters(self) -> int:
-        """Parameters of the whole model; those that are tied count once."""
+    def shares(self) -> dict[str, Tensor]:
+        """Return what this rank holds of each parameter as it is trained with, by name: all of it, or its share."""
+
+    @abstractmethod
+    def whole(self, shares: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return on rank 0, in fp32 on the CPU, the whole of tensors cut as `shares` is; nothing on the others."""
+
+    def cut(self, name: str, shares: Sequence[Tensor]) -> Tensor:
+        """Return what this rank holds of a parameter of which so many ranks held an equal share under ZeRO-3 each."""
+        p: Any = self.model.get_parameter(name)
+        whole, mine = torch.cat([share.flatten() for share in shares])[: p.ds_numel], p.ds_tensor.numel()
+        share = whole.new_zeros(mine)
+        held = whole[torch.distributed.get_rank(p.ds_process_group) * mine :][:mine]
+        share[: held.numel()] = held
+        return share
+
+    @contextmanager
+    def writing_shares(self) -> Iterator[None]:
+        """Let the tensors of `shares` be written to within: ZeRO-3 keeps whole copies of small parameters as well."""
+        optimizer = self._deepspeed.optimizer
+        if self.execution.zero_stage == 3:
+            optimizer.checkpoint_event_prologue()
+        yield
+        if self.execution.zero_stage == 3:
+            optimizer.checkpoint_event_epilogue()
+
+    @property
+    def place(self) -> int:
+        """Number of what this rank holds among the different shares of the weights."""
+        rank, parts = torch.distributed.get_rank(), self.execution.tensor_parallel
+        if self.execution.zero_stage == 3:
+            return rank
+        return rank // (parts * self.execution.replicas) * parts + rank % parts
+
+    @property
+    def first_of_its_place(self) -> bool:
+        """Whether no rank before this one holds the same."""
+        return self.execution.zero_stage == 3 or not self.execution.replica(torch.distributed.get_rank())
 
     # --- random numbers
 
@@ -152,11 +204,26 @@ class Engine(ABC):
         The loss of a micro-batch is `weight` times the sum over its targets, their mean by default.
         """
 
-    def _build(self, vocab_size: int, initial_weights: Path | None = None) -> Transformer:
-        """Return the whole network with its first weights, the same on each rank, and make random numbers differ."""
+    def _prepare_disk(self) -> None:
+        """Load what reads and writes a disk, and remove from it what a killed life of the run has left."""
+        prepare_disk_offload()
+        if os.environ["LOCAL_RANK"] == "0":
+            self.close()
+        torch.distributed.barrier()
+
+    @abstractmethod
+    def _sum_squares(self, cut: Tensor, whole: Tensor) -> Tensor:
+        """Return the sum over the whole model of what this rank has of squares: of what is cut over ranks or not."""
+
+    def _build(self, vocab_size: int, initial_weights: Path | None = None, *, hollow: bool = False) -> Transformer:
+        """Return the whole network with its first weights, the same on each rank; without them if it is to be hollow.
+
+        The engine then takes them from `first_weights`, and calls `_draw_apart` when it has.
+        """
         torch.manual_seed(self.training.seed)
-        network = Transformer(self.training.model, vocab_size)
-        if initial_weights is not None:
+        network = (hollow_network if hollow else Transformer)(self.training.model, vocab_size)
+        self.parameters = sum(p.numel() for p in network.parameters())
+        if initial_weights is not None and not hollow:
             load_weights(network, initial_weights)
         network.prepare(
             label_smoothing=self.training.label_smoothing,
@@ -165,10 +232,22 @@ class Engine(ABC):
             checkpointing=self.execution.activation_checkpointing,
             compiled=self.execution.compile,
         )
-        # Replicas drop different activations; the ranks that cut the matrices of one must drop the same.
+        return network
+
+    def _draw_apart(self) -> None:
+        """Let replicas drop different activations; the ranks that cut the matrices of one must drop the same."""
         place = torch.distributed.get_rank() // self.execution.tensor_parallel
         torch.manual_seed(self.training.seed + 1 + place)
-        return network
+
+    def _guard(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Let the gate decide over each step of DeepSpeed's engine, of which these are the parameters on this rank."""
+        engine, stage = self._deepspeed, self.execution.zero_stage
+        if stage:
+            guard_zero(engine.optimizer, self._gate, stage=stage)
+            describe_partitions(engine.optimizer, stage=stage, device=self.device)
+        else:
+            clipping = self.training.gradient_clipping
+            guard_plain(engine, parameters, self._gate, clipping=clipping, sum_squares=self._sum_squares)
 
     def _mean_loss(self, losses: Sequence[Tensor]) -> float:
         """Return the mean of the micro-batches' losses over all replicas."""

@@ -1,7 +1,7 @@
 """The model cut into stretches of blocks, one a rank, that hand activations on: DeepSpeed's 1F1B pipeline.
 
-Each rank keeps the embeddings, the blocks or the head that are its own of a network that is built whole on each, so
-that first weights do not depend on the number of stages.  A tied matrix is held by the first and the last stage, and
+Each rank draws all of the network, so that first weights do not depend on the number of stages, and keeps the
+embeddings, the blocks or the head that are its own.  A tied matrix is held by the first and the last stage, and
 DeepSpeed sums its gradients.  Micro-batches follow one another through the stages: with m of them and s stages, a share
 (s - 1) / (m + s - 1) of the time is idle.
 
@@ -11,7 +11,7 @@ On a CPU DeepSpeed sends and receives through gloo one message after the other, 
 import contextlib
 import functools
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from models.config import ExecutionConfig, TrainingConfig
 from models.engine.deepspeed_config import deepspeed_config
-from models.engine.gate import Gate, guard_plain, guard_zero
 from models.engine.interface import Batch, Decision, Engine
-from models.engine.partitions import describe_partitions
+from models.engine.shares import fill
 from models.optimizers import build_optimizer
 from models.transformer import Transformer, make_context, run_blocks
+from models.weights import first_weights
 
 
 class Stage(nn.Module):
@@ -87,17 +87,20 @@ class PipelineEngine(Engine):
         import deepspeed
 
         super().__init__(training, execution, precision=precision, device=device)
-        network = self._build(vocab_size, initial_weights)
-        self._parameters = sum(p.numel() for p in network.parameters())
+        network = self._build(vocab_size, hollow=True)
+        weights = first_weights(network, initial_weights)
         self._stage = torch.distributed.get_rank() // execution.replicas
         self._measure: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
         self._losses: list[Tensor] = []
-        pipeline = _pipeline(network, execution, self._stage, self._loss)
+        stage = Stage(network, stretches(network.cfg.layers, execution.pipeline_stages), self._stage)
+        fill(network, weights)
+        self._draw_apart()
+        pipeline = _pipeline(stage, execution, self._stage, self._loss)
         self.model = pipeline
         self._network = network
         dtype = torch.float32 if precision == "fp32" else torch.bfloat16
         config = deepspeed_config(
-            training, execution, precision=precision, parameters=self._parameters, on_gpu=device.type == "cuda"
+            training, execution, precision=precision, parameters=self.parameters, on_gpu=device.type == "cuda"
         )
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=pipeline,
@@ -106,27 +109,11 @@ class PipelineEngine(Engine):
             dist_init_required=False,
         )
         self._engine._reduce_outputs = lambda outputs, **_: sum(outputs)  # this replica's own sum in validation
-        self._gate = Gate()
-        if execution.zero_stage:
-            guard_zero(self._optimizer, self._gate, stage=execution.zero_stage)
-            describe_partitions(self._optimizer, stage=execution.zero_stage, device=device)
-        else:
-            guard_plain(
-                self._engine,
-                network.parameters(),
-                self._gate,
-                clipping=training.gradient_clipping,
-                sum_squares=self._sum_squares,
-            )
+        self._guard(network.parameters())
 
     @property
     def _deepspeed(self) -> Any:
         return self._engine
-
-    @property
-    def parameters(self) -> int:
-        """Parameters of the whole model."""
-        return self._parameters
 
     def _train(self, weight: float | None, batches: Sequence[Batch], decide: Decision | None) -> tuple[float, float]:
         network = self._network
@@ -193,6 +180,16 @@ class PipelineEngine(Engine):
         torch.distributed.all_reduce(squares, group=self._engine.grid.get_pipe_parallel_group())
         return squares
 
+    def shares(self) -> dict[str, Tensor]:
+        """Return the parameters of this rank's stage."""
+        return {name: p.detach() for name, p in self._network.named_parameters()}
+
+    @torch.no_grad()
+    def whole(self, shares: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return on rank 0, in fp32 on the CPU, the whole of tensors cut as `shares` is; nothing on the others."""
+        own = {name for name, p in self._network.named_parameters() if not getattr(p, "ds_pipe_replicated", False)}
+        return self._collect({name: shares[name].float() for name in sorted(own)})
+
     @torch.no_grad()
     def full_weights(self) -> dict[str, Tensor]:
         """Return all weights in fp32 on the CPU, whole, by name, on rank 0, and nothing on the others."""
@@ -242,14 +239,13 @@ def stretches(layers: int, stages: int) -> list[range]:
 
 
 def _pipeline(
-    network: Transformer, execution: ExecutionConfig, stage: int, loss: Callable[[Tensor, Tensor], Tensor]
+    mine: Stage, execution: ExecutionConfig, stage: int, loss: Callable[[Tensor, Tensor], Tensor]
 ) -> nn.Module:
-    """Return DeepSpeed's pipeline of which this rank has one stage, and frees the rest of the network."""
+    """Return DeepSpeed's pipeline of which this rank has one stage."""
     from deepspeed.pipe import LayerSpec, PipelineModule, TiedLayerSpec
 
-    stages = execution.pipeline_stages
+    stages, network = execution.pipeline_stages, mine.network
     tied = [TiedLayerSpec("embed", Tied, network.embed, tied_weight_attr="embed.weight")] * network.cfg.tied_embeddings
-    mine = Stage(network, stretches(network.cfg.layers, stages), stage)
     layers = [*tied, *(mine if n == stage else LayerSpec(nn.Identity) for n in range(stages)), *tied]
 
     class Pipeline(PipelineModule):  # type: ignore[misc]

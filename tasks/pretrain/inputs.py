@@ -70,9 +70,13 @@ def make_job(
     require_trackers(cfg.execution.telemetry)
     _check_resume(cfg, out)
     training = TrainingConfig.model_validate({name: getattr(cfg, name) for name in TrainingConfig.model_fields})
+    config_digest = digest_of(
+        {"config": cfg.identity(), "tokens": tokens.content, "version": VERSION}
+        | ({"initial": initial.content} if initial is not None else {})
+    )
     return Job(
         training=training,
-        execution=_fitting(training, cfg.execution, index["vocab_size"]),
+        execution=_on_own_disk(_fitting(training, cfg.execution, index["vocab_size"]), config_digest),
         threads=cfg.execution.threads or cfg.execution.default_threads(usable_cores()),
         dtype=index["dtype"],
         vocab_size=index["vocab_size"],
@@ -85,10 +89,7 @@ def make_job(
         cache=settings().workspace.resolve() / "cache" / "shards",
         cache_bytes=settings().cache_bytes,
         initial_weights=_initial_weights(cfg, initial, tokenizer, index["vocab_size"]),
-        config_digest=digest_of(
-            {"config": cfg.identity(), "tokens": tokens.content, "version": VERSION}
-            | ({"initial": initial.content} if initial is not None else {})
-        ),
+        config_digest=config_digest,
         tokenizer_digest=tokenizer.content,
         checkpoints=out.partial.uri(""),
         scratch=out.scratch,
@@ -140,6 +141,14 @@ def _fitting(training: TrainingConfig, execution: ExecutionConfig, vocab_size: i
     if chosen != execution:
         log.warning("pretrain: execution.micro_batch=%s fits into memory by estimate", chosen.micro_batch)
     return chosen
+
+
+def _on_own_disk(execution: ExecutionConfig, digest: str) -> ExecutionConfig:
+    """Return the execution with a folder of the run's own on the disk to which it offloads: runs would share files."""
+    if execution.nvme_path is None:
+        return execution
+    own = execution.nvme_path.resolve() / f"millrace-{digest[:16]}"
+    return execution.model_copy(update={"nvme_path": own})
 
 
 def _check_cache(cfg: PretrainConfig, train: Split) -> None:

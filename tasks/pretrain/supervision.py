@@ -93,6 +93,9 @@ def _run(job: Job, report: "Lines") -> int:
             f"pretrain: no progress for {execution.hang_seconds:g} s, so the ranks were ended; raise "
             f"execution.hang_seconds if one step may take longer; the stacks of all ranks are in {report.path}; {last}"
         ) from error
+    finally:
+        if execution.nvme_path is not None:  # the run's own folder there, whatever has ended the ranks
+            shutil.rmtree(execution.nvme_path, ignore_errors=True)
 
 
 def _with_smaller_micro_batch(job: Job, cause: Failure) -> Job:

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.config import ExecutionConfig, TrainingConfig
+from models.config import EMAConfig, ExecutionConfig, TrainingConfig
+from models.ema import Average
 from models.engine import Engine, build_engine, initialise_processes, sum_over_replicas
 from models.optimizers import build_optimizer
 from models.transformer import Transformer
@@ -28,6 +29,8 @@ VOCABULARY, LENGTH, BATCH, STEPS = 29, 16, 8, 7
 SMALL, POISONED, SAVED, REFUSED = 1, 2, 3, 4
 """Steps up to this one have half as many sequences of half the length; one has a loss that is not finite on one rank,
 one is begun after a checkpoint was made, and one is refused by the loop."""
+AVERAGED = EMAConfig(decay=0.6)
+"""How the weights are averaged, but where the disk has them."""
 
 
 def sequences(step: int, *, documents: bool) -> list[Tensor]:
@@ -49,14 +52,19 @@ def reference(training_json: str, documents: bool) -> dict[str, Any]:
     training = TrainingConfig.model_validate_json(training_json)
     torch.manual_seed(training.seed)
     model = Transformer(training.model, VOCABULARY)
+    first = {name: p.detach().clone() for name, p in model.named_parameters()}
+    average = {name: w.clone() for name, w in first.items()}
     optimizer = build_optimizer(training.optimizer, model)
-    losses, norms = [], []
+    losses, norms = list[float](), list[float]()
     for step in range(STEPS):
         loss = model(*sequences(step, documents=documents), reduction="mean")
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), training.gradient_clipping)
         if step not in (POISONED, REFUSED):
             optimizer.step()
+            taken = sum(before not in (POISONED, REFUSED) for before in range(step))
+            for name, p in model.named_parameters():
+                average[name].lerp_(p.detach(), 1 - AVERAGED.kept(taken))
         optimizer.zero_grad()
         losses.append(loss.item())
         norms.append(norm.item())
@@ -64,14 +72,20 @@ def reference(training_json: str, documents: bool) -> dict[str, Any]:
         inputs, targets, *of = sequences(STEPS, documents=documents)
         validation = model(inputs, targets, *of, reduction="sum").item()
         logits = model.logits(inputs[:2])[torch.arange(2), torch.tensor([3, LENGTH - 1])]
-    weights = {name: p.detach() for name, p in sorted(model.named_parameters())}
+        weights = {name: p.detach().clone() for name, p in sorted(model.named_parameters())}
+        for name, p in model.named_parameters():
+            p.copy_(average[name])
+        averaged = model(inputs, targets, *of, reduction="sum").item()
     return {
         "losses": losses,
         "norms": norms,
         "validation": validation,
+        "averaged": averaged,
         "logits": logits.tolist(),
         "parameters": sum(w.numel() for w in weights.values()),
         "weights": weights,
+        "first": first,
+        "average": average,
     }
 
 
@@ -89,14 +103,23 @@ def share(engine: Engine, step: int, *, documents: bool) -> list[list[Tensor]]:
     return [[each[at : at + micro] for each in whole] for at in range(first, first + rows, micro)]
 
 
-def train(engine: Engine, *, first: int = 0, save: Path | None = None, documents: bool) -> dict[str, Any]:
+def train(engine: Engine, folder: Path, *, first: int = 0, documents: bool) -> dict[str, Any]:
     """Train from step `first` on and return loss and norm of each step, and what the model is in the end."""
+    begun = engine.full_weights()
+    average = Average(AVERAGED, engine) if engine.execution.offload_parameters != "nvme" else None
+    held = folder / f"average-{engine.place}.pt"
+    if first:
+        engine.load(folder)
+        if average is not None:
+            average.restore([torch.load(held, weights_only=True)])
     losses: list[float | None] = []
     norms: list[float | None] = []
     told: list[tuple[float, float]] = []
     for step in range(first, STEPS):
-        if step == SAVED and save is not None:
-            engine.save(save)
+        if step == SAVED and not first:
+            engine.save(folder)
+            if average is not None and engine.first_of_its_place:
+                torch.save(average.state(), held)
 
         def decide(loss: float, norm: float, step: int = step) -> bool:
             told.append((loss, norm))
@@ -111,10 +134,20 @@ def train(engine: Engine, *, first: int = 0, save: Path | None = None, documents
         loss, norm = engine.step(batches, 1.0, scored, decide)
         for hook in poison:
             hook.remove()
+        if norm is not None and step != REFUSED and average is not None:
+            average.update()
         losses.append(loss if math.isfinite(loss) else None)
         norms.append(norm)
     batches = share(engine, STEPS, documents=documents)
-    nats = sum_over_replicas([sum(engine.summed_loss(b) for b in batches)], engine.execution, engine.device)[0]
+
+    def validated() -> float:
+        return sum_over_replicas([sum(engine.summed_loss(b) for b in batches)], engine.execution, engine.device)[0]
+
+    averaged = None
+    if average is not None:
+        with average.in_place():
+            averaged = validated()
+    nats = validated()
     logits = engine.logits_at(sequences(STEPS, documents=False)[0][:2], torch.tensor([3, LENGTH - 1]))
     return {
         "losses": losses,
@@ -125,6 +158,9 @@ def train(engine: Engine, *, first: int = 0, save: Path | None = None, documents
         "bad": engine.bad_steps,
         "parameters": engine.parameters,
         "weights": engine.full_weights(),
+        "first": begun,
+        "averaged": averaged,
+        "average": engine.whole(average.shares()) if average is not None else {},
     }
 
 
@@ -134,9 +170,9 @@ def run(case: dict[str, Any], folder: Path, device: torch.device) -> tuple[dict[
     results = []
     for first in (0, SAVED):
         engine = build_engine(training, execution, vocab_size=VOCABULARY, precision=training.precision, device=device)
-        if first:
-            engine.load(folder)
-        results.append(train(engine, first=first, save=None if first else folder, documents=case["documents"]))
+        results.append(train(engine, folder, first=first, documents=case["documents"]))
+        torch.distributed.barrier()
+        engine.close()
         del engine
         gc.collect()
     return results[0], results[1]
@@ -145,6 +181,12 @@ def run(case: dict[str, Any], folder: Path, device: torch.device) -> tuple[dict[
 def digest(weights: dict[str, Tensor]) -> str:
     """Return a hash of the bits of all weights."""
     return hashlib.sha256(b"".join(w.numpy().tobytes() for _, w in sorted(weights.items()))).hexdigest()
+
+
+def far(weights: dict[str, Tensor], should: dict[str, Tensor]) -> tuple[float, float]:
+    """Return how far weights are from what they should be: at most, and in the mean."""
+    apart = torch.cat([(w - should[name]).abs().flatten() for name, w in weights.items() if name in should])
+    return apart.max().item(), apart.mean().item()
 
 
 def main(folder: Path) -> None:
@@ -157,14 +199,17 @@ def main(folder: Path) -> None:
         if torch.distributed.get_rank() == 0:
             same = {**case["training"], "precision": "fp32"}
             expected = dict(reference(json.dumps(same), case["documents"]))
-            should, weights, rest = expected.pop("weights"), whole.pop("weights"), again.pop("weights")
-            far = torch.cat([(w - should[n]).abs().flatten() for n, w in weights.items() if n in should])
-            expected["names"], whole["names"] = sorted(should), sorted(weights)
-            results[name] = {
-                "whole": {**whole, "far": [far.max().item(), far.mean().item()], "digest": digest(weights)},
-                "again": {**again, "digest": digest(rest)},
-                "expected": expected,
-            }
+            should = {kind: expected.pop(kind) for kind in ("first", "weights", "average")}
+            rounded = getattr(torch, {"bf16": "bfloat16"}.get(case["training"]["precision"], "float32"))
+            should["first"] = {name: w.to(rounded).float() for name, w in should["first"].items()}
+            expected["names"] = sorted(should["weights"])
+            expected["first"] = digest(should.pop("first"))
+            for result in (whole, again):
+                weights = {kind: result.pop(kind) for kind in ("first", "weights", "average")}
+                result["names"] = sorted(weights["weights"])
+                result |= {kind: digest(held) for kind, held in weights.items()}
+                result["far"] = {kind: far(weights[kind], held) for kind, held in should.items() if weights[kind]}
+            results[name] = {"whole": whole, "again": again, "expected": expected}
     if torch.distributed.get_rank() == 0:
         (folder / "results.json").write_text(json.dumps(results))
     torch.distributed.barrier()

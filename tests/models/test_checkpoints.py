@@ -225,3 +225,7 @@ def test_another_number_of_ranks_can_go_on_where_deepspeed_can_convert() -> None
     check_resumable(found(ABOUT), {**ABOUT, "zero_stage": 2})
     for kind in ("muon", "lamb", "lion"):
         check_resumable(found({**ABOUT, "optimizer": kind}), {**ABOUT, "optimizer": kind, "ranks": 4})
+    on_disk = {**ABOUT, "zero_stage": 3, "offload_optimizer": "nvme"}
+    check_resumable(found(on_disk), on_disk)
+    with pytest.raises(UserError, match="what is offloaded to nvme is not in DeepSpeed's universal checkpoints"):
+        check_resumable(found(on_disk), {**on_disk, "ranks": 1})

@@ -1,14 +1,17 @@
 """What training takes of memory, by estimate: close to what autograd keeps, and refused before anything is started."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from models.config import ExecutionConfig, TrainingConfig
+from models.config import EMAConfig, ExecutionConfig, TrainingConfig
 from models.machine_memory import MachineMemory, machine_memory
 from models.memory import activation_bytes, estimate, fitting
+from models.parameters import count_parameters
 from models.transformer import Transformer
 
 GIB = 1 << 30
@@ -142,3 +145,38 @@ def test_a_containers_limit_counts_less_what_the_kernel_gives_back(tmp_path: Pat
 
     assert limited(str(100 << 20)) == MachineMemory("cpu", 50 << 20, "this container", shared=True)
     assert limited("max").name == "this machine"
+
+
+def test_what_is_cut_is_made_no_larger_than_it_is_and_what_tensor_parallelism_cuts_is_made_whole() -> None:
+    cfg = training({**SMALL, "layers": 40, "width": 512, "heads": 8}, batch=2)
+
+    def memory(**execution: Any) -> Any:
+        return estimate(cfg, ExecutionConfig(ranks=2, **execution), vocab_size=50, device="cpu")
+
+    whole = 4 * count_parameters(cfg.model, 50).total
+    assert memory(zero_stage=3).made == memory(pipeline_stages=2).made == 0
+    cut = memory(tensor_parallel=2)
+    assert cut.made == whole
+    assert replace(cut, weights=0, optimizer=0, gradients=0).total == cut.process + whole
+    averaged = cfg.model_copy(update={"ema": EMAConfig()})
+    for execution in ({"zero_stage": 3}, {"pipeline_stages": 2}):
+        plan = ExecutionConfig(ranks=2, **execution)
+        more = estimate(averaged, plan, vocab_size=50, device="cpu").weights - memory(**execution).weights
+        assert more == pytest.approx(whole / 2, rel=1e-3)
+
+
+def test_what_is_offloaded_to_a_disk_without_room_for_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = training({"preset": "llama-8b"})
+    machine = MachineMemory("cpu", 2000 * GIB, "this machine", shared=True)
+    to_disk = {"zero_stage": 3, "nvme_path": tmp_path / "not" / "made", "micro_batch": 1}
+    both = ExecutionConfig(offload_optimizer="nvme", offload_parameters="nvme", **to_disk)
+    parameters = ExecutionConfig(offload_parameters="nvme", **to_disk)
+    free = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: free._replace(free=60 * GIB))
+    fitting(cfg, parameters, vocab_size=128256, machine=machine)
+    with pytest.raises(
+        ValueError, match=r"needs about 149\.\d GiB in execution.nvme_path=.*its disk has 60\.0 GiB left"
+    ):
+        fitting(cfg, both, vocab_size=128256, machine=machine)
