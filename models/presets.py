@@ -255,7 +255,16 @@ def expand_model(value: Any) -> Any:
     """Return the raw shape in a recipe with the preset that it names put in below its own keys."""
     if not isinstance(value, Mapping) or value.get("preset") is None:
         return value
-    return merged(dict(preset(value["preset"]).model), {key: v for key, v in value.items() if key != "preset"})
+    own = {key: v for key, v in value.items() if key != "preset"}
+    return merged(_under(preset(value["preset"]), own), own)
+
+
+def _under(chosen: Preset, own: Any) -> dict[str, Any]:
+    """Return the preset's shape without its width of the feed-forward layer where a recipe has its own, said either
+    way."""
+    ways = ("ffn_width", "ffn_multiple")
+    said = isinstance(own, Mapping) and any(own.get(way) is not None for way in ways)
+    return {key: value for key, value in chosen.model.items() if not (said and key in ways)}
 
 
 def expand_training(value: Any) -> Any:
@@ -270,4 +279,4 @@ def expand_training(value: Any) -> Any:
     training = chosen.training
     if own.get("dial") is not None:
         training = {key: entry for key, entry in training.items() if key == "objective"}
-    return merged(gives_way({**training, "model": dict(chosen.model)}, {"model": own.get("model")}), own)
+    return merged(gives_way({**training, "model": _under(chosen, own.get("model"))}, {"model": own.get("model")}), own)

@@ -1,9 +1,9 @@
 """Where and how a model is trained, and how a batch is cut for that."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from infra.launch.clusters import Cluster, Hosts, KubernetesConfig, SlurmConfig
 from models.config.base import CONFIG
@@ -83,6 +83,20 @@ class ExecutionConfig(BaseModel):
     `millrace[wandb]` and read their own environment variables (MLFLOW_TRACKING_URI, WANDB_API_KEY, WANDB_MODE)."""
     hang_seconds: float = Field(default=1800.0, gt=0)
     """A group of ranks that reports neither a step nor a batch of validation for so long is ended, in seconds."""
+
+    @model_validator(mode="after")
+    def _all_read(self) -> Self:
+        problems = []
+        if self.overlap_communication and (self.zero_stage == 0 or self.pipeline_stages > 1):
+            problems.append(
+                f"overlap_communication=true has no meaning with zero_stage={self.zero_stage} and "
+                f"pipeline_stages={self.pipeline_stages}; leave it at null"
+            )
+        if len(set(self.telemetry)) < len(self.telemetry):
+            problems.append(f"telemetry={list(self.telemetry)} names one twice")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
 
     @property
     def cluster(self) -> Cluster | None:
