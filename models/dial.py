@@ -22,9 +22,14 @@ from models.presets import expand_model
 
 ASPECT: Final = 64
 """Width a layer (nanochat, scripts/base_train.py: --aspect-ratio)."""
+HEAD: Final = 128
+"""Width of a head of models that are four of them wide (nanochat: --head-dim)."""
 LONGEST: Final = 2048
 """Longest context that the dial chooses, in tokens (nanochat: --max-seq-len)."""
 DEEPEST: Final = 200
+FITTED: Final = (1e17, 2e19)
+"""Compute, in FLOPs, of the runs that DeepSeek LLM's laws for batch and rate were fitted to; beyond, they are
+extrapolated (arXiv 2401.02954, section 3.1)."""
 CHARACTERS: Final = 256
 """Stands for the size of a vocabulary of characters, which nobody knows before it is made."""
 
@@ -202,12 +207,15 @@ def _shape(made: _Derivation, dial: DialConfig, own: Mapping[str, Any], vocabula
         depth = _deepest(dial, own, vocabulary)
         why = f"the deepest that sees {dial.tokens_per_parameter:g} tokens a parameter within the budget"
     depth = made.decide("model.layers", depth, why)
-    width = made.decide("model.width", ASPECT * depth, f"{ASPECT} a layer (nanochat's aspect ratio)")
+    width = made.decide(
+        "model.width", _width(depth),
+        f"{ASPECT} a layer, from {4 * HEAD} on up to a multiple of {HEAD} (nanochat's aspect ratio and heads)",
+    )  # fmt: skip
     heads = max(1, width // own["head_width"]) if own.get("head_width") else width // _head_width(width)
     made.decide(
         "model.heads", heads,
-        f"{own.get('head_width') or width // heads} wide each: 128 from width 512 on (nanochat), 64 below (GPT-2), or "
-        "as near as divides the width",
+        f"{own.get('head_width') or width // heads} wide each: {HEAD} from width {4 * HEAD} on (nanochat), 64 below "
+        "(GPT-2), or as near as divides the width",
     )  # fmt: skip
     length = _length(width)
     made.decide(
@@ -216,11 +224,17 @@ def _shape(made: _Derivation, dial: DialConfig, own: Mapping[str, Any], vocabula
     )  # fmt: skip
 
 
+def _width(depth: int) -> int:
+    """Return the width of so many layers; wide ones are cut into heads of one size, and over many ranks, evenly."""
+    width = ASPECT * depth
+    return width if width < 4 * HEAD else -(-width // HEAD) * HEAD
+
+
 def _head_width(width: int) -> int:
     """Return what is usual where it divides the width, else its even divisor nearest to 64 (rotary positions turn
     pairs), else all of it."""
-    if width >= 512 and width % 128 == 0:
-        return 128
+    if width >= 4 * HEAD and width % HEAD == 0:
+        return HEAD
     if (shared := math.gcd(width, 64)) >= 32:
         return shared
     even = [size for size in range(2, width + 1, 2) if width % size == 0]
@@ -237,7 +251,7 @@ def _deepest(dial: DialConfig, own: Mapping[str, Any], vocabulary: int) -> int:
         k: v for k, v in own.items() if k not in ("layers", "decoder_layers", "width", "heads", "sequence_length")
     }
     for depth in range(2, DEEPEST + 1):
-        width = ASPECT * depth
+        width = _width(depth)
         shape = {
             "layers": depth,
             "width": width,
@@ -253,17 +267,19 @@ def _deepest(dial: DialConfig, own: Mapping[str, Any], vocabulary: int) -> int:
 
 def _training(made: _Derivation, model: ModelConfig, tokens: float, compute: float) -> None:
     """Derive batch, horizon, rates and schedule."""
+    beyond = "" if FITTED[0] <= compute <= FITTED[1] else "; fitted from {:.0e} to {:.0e} FLOPs".format(*FITTED)
     ideal = 0.2920 * compute**0.3271
     sequences = 2 ** max(0, round(math.log2(ideal / model.sequence_length)))
     batch = made.decide(
         "batch", sequences,
-        f"near {ideal:,.0f} tokens, 0.2920 C^0.3271 (DeepSeek LLM, arXiv 2401.02954, section 3.1), as a power of two",
+        f"near {ideal:,.0f} tokens, 0.2920 C^0.3271 (DeepSeek LLM, arXiv 2401.02954, section 3.1{beyond}), as a power "
+        "of two",
     )  # fmt: skip
     steps = made.decide(
         "steps", max(2, round(tokens / (batch * model.sequence_length))), "the tokens over those of a step"
     )
     rate = float(f"{0.3118 * compute**-0.1250:.3g}")
-    law = "0.3118 C^-0.1250 (DeepSeek LLM, arXiv 2401.02954, section 3.1)"
+    law = f"0.3118 C^-0.1250 (DeepSeek LLM, arXiv 2401.02954, section 3.1{beyond})"
     kind = made.decide("optimizer.kind", "muon", "in less compute than AdamW at the same loss (arXiv 2502.16982)")
     if kind == "muon":
         made.decide(

@@ -26,6 +26,32 @@ class Preset:
     training: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _adamw(rate: float, *, beta2: float = 0.95, epsilon: float = 1e-8, decay: float = 0.1) -> dict[str, Any]:
+    return {"kind": "adamw", "learning_rate": rate, "betas": [0.9, beta2], "epsilon": epsilon, "weight_decay": decay}
+
+
+def _training(
+    optimizer: Mapping[str, Any],
+    *,
+    kind: str = "cosine",
+    warmup: int,
+    final: float | None = None,
+    batch: int,
+    steps: int,
+    objective: str | None = None,
+) -> dict[str, Any]:
+    """Return a training with its schedule, and gradients clipped to norm 1."""
+    ends = {} if final is None else {"final_fraction": final}
+    return {
+        **({} if objective is None else {"objective": {"kind": objective}}),
+        "optimizer": optimizer,
+        "schedule": {"kind": kind, "warmup_steps": warmup, **ends},
+        "batch": batch,
+        "steps": steps,
+        "gradient_clipping": 1.0,
+    }
+
+
 def _gpt2(layers: int, width: int, heads: int, parameters: int, rate: float, batch: int) -> Preset:
     """Return a size of GPT-2 with the training of GPT-3's model of that size: GPT-2's own was not published."""
     return Preset(
@@ -37,15 +63,11 @@ def _gpt2(layers: int, width: int, heads: int, parameters: int, rate: float, bat
         vocab_size=50257,
         parameters=parameters,
         source="shape: GPT-2 (Radford et al. 2019, Table 2; config.json of openai-community/gpt2*); training: GPT-3 "
-        "(arXiv 2005.14165, Table 2.1 and appendix B: 300 G tokens, warm-up over 375 M, cosine to 10 %)",
-        training={
-            "optimizer": {"kind": "adamw", "learning_rate": rate, "betas": [0.9, 0.95], "epsilon": 1e-8,
-                          "weight_decay": 0.1},
-            "schedule": {"kind": "cosine", "warmup_steps": round(375e6 / (batch * 1024)), "final_fraction": 0.1},
-            "batch": batch,
-            "steps": round(300e9 / (batch * 1024)),
-            "gradient_clipping": 1.0,
-        },
+        "(arXiv 2005.14165, Table 2.1 and appendix B: 300 G tokens, warm-up over 375 M, cosine to 10 % by 260 G)",
+        training=_training(
+            _adamw(rate), warmup=round(375e6 / (batch * 1024)), final=0.1, batch=batch,
+            steps=round(300e9 / (batch * 1024)),
+        ),
     )  # fmt: skip
 
 
@@ -61,17 +83,6 @@ def _llama3(*, source: str, training: Mapping[str, Any], parameters: int, **shap
         source=source,
         training=training,
     )  # fmt: skip
-
-
-def _llama_training(rate: float, final: float, warmup: int, batch: int, tokens: float) -> dict[str, Any]:
-    return {
-        "optimizer": {"kind": "adamw", "learning_rate": rate, "betas": [0.9, 0.95], "epsilon": 1e-8,
-                      "weight_decay": 0.1},
-        "schedule": {"kind": "cosine", "warmup_steps": warmup, "final_fraction": final},
-        "batch": batch,
-        "steps": round(tokens / (batch * 8192)),
-        "gradient_clipping": 1.0,
-    }  # fmt: skip
 
 
 _BERT: Final = {
@@ -113,15 +124,15 @@ PRESETS: Final[Mapping[str, Preset]] = {
         parameters=1_235_814_400,
         source="shape: Llama 3.2 1B (config.json of meta-llama/Llama-3.2-1B); training: TinyLlama 1.1B (arXiv "
         "2401.02385, section 2.2: 2 M tokens a step, 3 T tokens), as Llama 3.2's is not published",
-        training=_llama_training(4e-4, 0.1, 2000, 256, 3e12),
+        training=_training(_adamw(4e-4), warmup=2000, final=0.1, batch=256, steps=round(3e12 / (256 * 8192))),
     ),
     "llama-8b": _llama3(
         layers=32, width=4096, ffn_width=14336, tied_embeddings=False,
         parameters=8_030_261_248,
         source="shape: Llama 3 8B (arXiv 2407.21783, Table 3; config.json of meta-llama/Meta-Llama-3-8B); training: "
-        "the same paper (Table 3: peak 3e-4; section 3.4.1: 8,000 steps of warm-up, 4 M tokens a step, cosine to 1 %; "
-        "15 T tokens)",
-        training=_llama_training(3e-4, 0.01, 8000, 512, 15e12),
+        "the same paper (Table 3: peak 3e-4; 15 T tokens; what section 3.4.1 says of the 405B: 8,000 steps of warm-up, "
+        "cosine to 1 %, 4 M tokens a step at first)",
+        training=_training(_adamw(3e-4), warmup=8000, final=0.01, batch=512, steps=round(15e12 / (512 * 8192))),
     ),
     "bert-base": Preset(
         model={**_BERT, "layers": 12, "width": 768, "heads": 12},
@@ -130,15 +141,10 @@ PRESETS: Final[Mapping[str, Preset]] = {
         source="shape: BERT base uncased (arXiv 1810.04805, section 3; config.json of google-bert/bert-base-uncased; "
         "parameters of BertForMaskedLM, the 109,482,240 of BertModel have a pooler in place of its head); training: "
         "the same paper, appendix A.2, and optimization.py of google-research/bert",
-        training={
-            "objective": {"kind": "masked"},
-            "optimizer": {"kind": "adamw", "learning_rate": 1e-4, "betas": [0.9, 0.999], "epsilon": 1e-6,
-                          "weight_decay": 0.01},
-            "schedule": {"kind": "linear", "warmup_steps": 10_000},
-            "batch": 256,
-            "steps": 1_000_000,
-            "gradient_clipping": 1.0,
-        },
+        training=_training(
+            _adamw(1e-4, beta2=0.999, epsilon=1e-6, decay=0.01), kind="linear", warmup=10_000, batch=256,
+            steps=1_000_000, objective="masked",
+        ),
     ),
     "t5-small": Preset(
         model={**_T5, "layers": 6, "width": 512, "heads": 8, "ffn_width": 2048},
@@ -163,14 +169,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         parameters=805_248,
         source="nanoGPT's configuration for a CPU (README.md and config/train_shakespeare_char.py of karpathy/nanoGPT: "
         "12 sequences of 64 characters a step, 2,000 steps)",
-        training={
-            "optimizer": {"kind": "adamw", "learning_rate": 1e-3, "betas": [0.9, 0.99], "epsilon": 1e-8,
-                          "weight_decay": 0.1},
-            "schedule": {"kind": "cosine", "warmup_steps": 100, "final_fraction": 0.1},
-            "batch": 12,
-            "steps": 2000,
-            "gradient_clipping": 1.0,
-        },
+        training=_training(_adamw(1e-3, beta2=0.99), warmup=100, final=0.1, batch=12, steps=2000),
     ),
     "llama-tiny": Preset(
         model={
@@ -182,14 +181,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         parameters=15_191_712,
         source="shape: stories15M (README.md of karpathy/llama2.c: a Llama of 15 M parameters); training: the rates of "
         "its train.py, with the batch and the steps of some minutes on a CPU",
-        training={
-            "optimizer": {"kind": "adamw", "learning_rate": 5e-4, "betas": [0.9, 0.95], "epsilon": 1e-8,
-                          "weight_decay": 0.1},
-            "schedule": {"kind": "cosine", "warmup_steps": 100, "final_fraction": 0.0},
-            "batch": 16,
-            "steps": 1000,
-            "gradient_clipping": 1.0,
-        },
+        training=_training(_adamw(5e-4), warmup=100, final=0.0, batch=16, steps=1000),
     ),
     "bert-tiny": Preset(
         model={**_BERT, "layers": 2, "width": 128, "heads": 2, "sequence_length": 128},
@@ -197,15 +189,10 @@ PRESETS: Final[Mapping[str, Preset]] = {
         parameters=4_416_698,
         source="shape: BERT tiny (arXiv 1908.08962, Table 1; config.json of google/bert_uncased_L-2_H-128_A-2); "
         "training: that of some minutes on a CPU",
-        training={
-            "objective": {"kind": "masked"},
-            "optimizer": {"kind": "adamw", "learning_rate": 1e-3, "betas": [0.9, 0.999], "epsilon": 1e-6,
-                          "weight_decay": 0.01},
-            "schedule": {"kind": "linear", "warmup_steps": 100},
-            "batch": 32,
-            "steps": 2000,
-            "gradient_clipping": 1.0,
-        },
+        training=_training(
+            _adamw(1e-3, beta2=0.999, epsilon=1e-6, decay=0.01), kind="linear", warmup=100, batch=32, steps=2000,
+            objective="masked",
+        ),
     ),
     "t5-tiny": Preset(
         model={**_T5, "layers": 4, "width": 256, "heads": 4, "ffn_width": 1024, "sequence_length": 128},
@@ -213,15 +200,9 @@ PRESETS: Final[Mapping[str, Preset]] = {
         parameters=15_570_688,
         source="shape: T5 efficient tiny (arXiv 2109.10686, Table 2; config.json of google/t5-efficient-tiny); "
         "training: that of some minutes on a CPU",
-        training={
-            "objective": {"kind": "denoising"},
-            "optimizer": {"kind": "adamw", "learning_rate": 1e-3, "betas": [0.9, 0.95], "epsilon": 1e-8,
-                          "weight_decay": 0.0},
-            "schedule": {"kind": "linear", "warmup_steps": 100},
-            "batch": 32,
-            "steps": 2000,
-            "gradient_clipping": 1.0,
-        },
+        training=_training(
+            _adamw(1e-3, decay=0.0), kind="linear", warmup=100, batch=32, steps=2000, objective="denoising"
+        ),
     ),
 }  # fmt: skip
 

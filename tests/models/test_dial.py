@@ -130,3 +130,19 @@ def test_what_is_wrong_beside_a_dial_is_told_at_its_place(training: dict[str, An
 def test_a_width_that_64_does_not_divide_has_heads_of_about_that_width() -> None:
     for width, heads in ((100, 2), (192, 3), (288, 9), (640, 5), (600, 10), (22, 1)):
         assert dialled(dial={"depth": 2}, model={"width": width}).model.heads == heads
+
+
+def test_wide_models_are_cut_into_heads_of_one_size_whatever_their_depth() -> None:
+    for depth in (8, 9, 13, 37):
+        model = dialled(dial={"depth": depth}).model
+        assert (model.width % 128, model.width // model.heads) == (0, 128)
+        assert 0 <= model.width - 64 * depth < 128
+
+
+def test_a_law_is_said_to_be_extrapolated_where_it_is() -> None:
+    for flops, said in ((1e16, "fitted from 1e+17 to 2e+19 FLOPs"), (1e18, "section 3.1)")):
+        cfg = dialled(dial={"flops": flops})
+        assert cfg.dial is not None
+        why = {reason.field: reason.why for reason in reasons(cfg.dial, cfg.model_dump())}
+        assert said in why["batch"]
+        assert said in why["optimizer.adamw_learning_rate"]
