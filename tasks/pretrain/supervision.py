@@ -6,6 +6,7 @@ about memory lies beside the checkpoints, so that a later life of the run does n
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 MICRO_BATCH = "micro_batch.json"
 """File of a run's partial storage that says which micro-batch was small enough, and where."""
 _LAST_LINES = 15
+# What rank 0 says (models/train.py) that somebody who looks on should know as it happens.
+_OF_FIRST_RANK = re.compile(r"\S+ \S+ (?=WARNING|INFO rank 0: resumed)(WARNING|INFO) rank 0: (.*)")
 _OF_MEMORY = (
     "ranks", "zero_stage", "tensor_parallel", "pipeline_stages", "offload_optimizer", "offload_parameters",
     "activation_checkpointing", "loss_chunk", "compile",
@@ -158,7 +161,10 @@ class Lines:
         self._stream.write(line + "\n")
         self._stream.flush()
         self._tail = [*self._tail[1 - _LAST_LINES :], line]
-        log.debug("%s", line)
+        if (said := _OF_FIRST_RANK.match(line)) is not None:  # a damaged checkpoint, where the run goes on
+            log.log(logging.getLevelNamesMapping()[said[1]], "pretrain: %s", said[2])
+        else:
+            log.debug("%s", line)
         return False
 
     def note(self, text: str) -> None:
