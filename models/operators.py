@@ -1,7 +1,8 @@
 """DeepSpeed's compiled operators: the one for CPUs, and that for offload to a disk, built once and kept.
 
     python -m models.operators         build the first now (30 to 50 s, at install), so that no training run has to
-    python -m models.operators disk    build the second (a minute), which only offload to nvme needs; wants libaio
+    python -m models.operators disk    build the second (several minutes), which only offload to nvme needs; wants
+                                       libaio
 
 DeepSpeed compiles its shared-memory operator whenever a process group is set up, even for one rank, and needs ninja
 and a C++ compiler on PATH.  What is compiled fits this processor only and must not be shared between machines.
@@ -38,7 +39,9 @@ def prepare_operators() -> None:
 
 
 def prepare_disk_offload() -> None:
-    """Load the operator that reads and writes what is offloaded to a disk, compiling it (half a minute) if need be.
+    """Load the operator that reads and writes what is offloaded to a disk, compiling it if need be.
+
+    Nine of its twelve files include all of torch, and take most of a minute each.
 
     Raises UserError where libaio is missing.
     """

@@ -11,12 +11,14 @@ non-finite gradients are ours at ZeRO stage 0, where DeepSpeed has no check and 
 On two ranks of a CPU all of it gives the curve of one process (tests/models/test_parallel.py), except for
 
     fp16            refused unless the processor has fp16 arithmetic, by precision.py
-    offload to nvme refused without libaio; its operator is compiled at first use (`python -m models.operators disk`)
+    offload to nvme refused without libaio; its operator is compiled at first use, which takes minutes
+                    (`python -m models.operators disk`)
     overlap         there are no streams: gradients are reduced after they were computed, and a pipeline's stages wait
                     for what they send
 
-and everywhere for Muon, LAMB and Adafactor under ZeRO 1 to 3 or tensor parallelism, which need whole matrices.
-DeepSpeed's own Muon is no way round it: it clips what Newton-Schulz has already normalised.
+and everywhere for Adafactor under ZeRO 1 to 3, and Muon, LAMB and Adafactor under tensor parallelism, which need whole
+matrices.  A rank never holds more of the first weights than its share and one matrix (shares.py), but under tensor
+parallelism: AutoTP cuts a network that is there as a whole.
 """
 
 from pathlib import Path
