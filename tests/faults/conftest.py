@@ -39,7 +39,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -
 
     def make(folder: Path) -> None:
         write_corpus(folder / "corpus")
-        world = World(folder, {"PREFECT_API_URL": prefect_server})
+        world = World(folder, {"PREFECT_API_URL": prefect_server, "MILLRACE_WORKERS": "2"})
         (folder / "digests.json").write_text(json.dumps(digests(world.summary(world.recipe()))))
 
     folder = made_once("undisturbed", tmp_path_factory.getbasetemp(), make)

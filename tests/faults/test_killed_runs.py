@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def world(tmp_path: Path, prefect_server: str, undisturbed: Undisturbed) -> World:
     (tmp_path / "corpus").symlink_to(undisturbed.corpus)
-    return World(tmp_path, {"PREFECT_API_URL": prefect_server})
+    return World(tmp_path, {"PREFECT_API_URL": prefect_server})  # one worker process, as against two undisturbed
 
 
 def _building(world: World, step: str) -> bool:
@@ -46,7 +46,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(place: str, world: World, undis
     undisturbed.copy_until(place, world.folder)
     recipe = world.recipe()
     process = world.start("run", recipe, "--until", until)
-    end = time.monotonic() + 180
+    end = time.monotonic() + 400
     while not reached(world, step):
         assert process.poll() is None, f"ended before {place}: {process.communicate()[1][-2000:]}"
         assert time.monotonic() < end
@@ -90,10 +90,10 @@ def test_an_interrupted_run_says_how_to_go_on_and_leaves_no_process(
 ) -> None:
     undisturbed.copy_until(place.removesuffix(".shard"), world.folder)
     if embedded:  # a temporary server of its own
-        world.environment = {"PREFECT_HOME": str(world.folder / "prefect")}
+        del world.environment["PREFECT_API_URL"]
     recipe = world.recipe()
     process = world.start("run", recipe)
-    end = time.monotonic() + 180
+    end = time.monotonic() + 300
     while not _building(world, place):
         assert process.poll() is None, process.communicate()[1][-2000:]
         assert time.monotonic() < end
@@ -101,12 +101,12 @@ def test_an_interrupted_run_says_how_to_go_on_and_leaves_no_process(
     time.sleep(1 if place == "pretrain" else 0)
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(sign)
-    _, err = process.communicate(timeout=40)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == 1, err[-2000:]
     assert f"to go on from where it stopped: millrace run {recipe}" in err
     assert ("told to stop" in err) == (place == "pretrain"), "what can save what it has done is given the time"
     assert "Traceback" not in err
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
     (run,) = (world.folder / ".millrace" / "runs").iterdir()
     assert json.loads((run / "summary.json").read_text())["status"] == "failed"
@@ -115,7 +115,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_leaves_no_process(
 def test_two_runs_at_once_publish_each_artifact_once(world: World, undisturbed: Undisturbed) -> None:
     recipe = world.recipe()
     both = [world.start("run", recipe, "--json") for _ in range(2)]
-    ended = [process.communicate(timeout=300) for process in both]
+    ended = [process.communicate(timeout=540) for process in both]
     for process, (_, err) in zip(both, ended, strict=True):
         assert process.returncode == 0, err[-3000:]
     summaries = [json.loads(out) for out, _ in ended]

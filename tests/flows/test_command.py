@@ -1,4 +1,4 @@
-"""The command, as a person types it: each test starts `millrace` as a process of its own."""
+"""The command, as a person types it; what runs something starts `millrace` as a process of its own."""
 
 import json
 import re
@@ -53,7 +53,7 @@ def _one_line(stderr: str) -> str:
 )
 def test_a_mistake_is_one_clear_line_and_status_2(world: World, arguments: list[str], words: str) -> None:
     world.recipe()
-    done = (world.run if arguments[0] in ("run", "generate") else world.ask)(*arguments, status=2)
+    done = world.ask(*arguments, status=2)
     assert re.search(words, _one_line(done.stderr))
     assert done.stdout == ""
     assert not (world.folder / ".millrace" / "prefect").exists(), "Prefect was started"

@@ -24,20 +24,23 @@ def server() -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "flows.command", "up"]
     process = subprocess.Popen(command, env={**os.environ, "MILLRACE_PORT": str(port)})
-    end = time.monotonic() + 240
-    while "evaluate/pydoc" not in deployments(url):  # the last one
-        assert process.poll() is None, "millrace up ended by itself"
-        assert time.monotonic() < end, "millrace up takes longer than four minutes"
-        time.sleep(0.5)
-    yield url
-    process.terminate()
-    process.wait(timeout=60)
+    try:
+        end = time.monotonic() + 400
+        while "evaluate/pydoc" not in deployments(url):  # the last one
+            assert process.poll() is None, "millrace up ended by itself"
+            assert time.monotonic() < end, "millrace up takes longer than six minutes"
+            time.sleep(0.5)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=120)
 
 
 def deployments(url: str) -> dict[str, str]:
     try:
+        found = post(f"{url}/api/deployments/filter", {})  # before their flows, which may be more by then
         flows = {flow["id"]: flow["name"] for flow in post(f"{url}/api/flows/filter", {})}
-        return {f"{flows[d['flow_id']]}/{d['name']}": d["id"] for d in post(f"{url}/api/deployments/filter", {})}
+        return {f"{flows[d['flow_id']]}/{d['name']}": d["id"] for d in found}
     except OSError:
         return {}
 

@@ -122,7 +122,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], object], *, seconds: float = 40.0) -> None:
+def wait_until(condition: Callable[[], object], *, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -234,7 +234,7 @@ def slurm_conf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         finally:
             for daemon in reversed(daemons):
                 daemon.terminate()
-                daemon.wait(timeout=20)
+                daemon.wait(timeout=120)
 
 
 @pytest.fixture
@@ -290,9 +290,9 @@ def test_an_error_of_the_caller_ends_the_ranks(cluster: Cluster, tmp_path: Path)
     with pytest.raises(KeyError):
         run_group(["-c", RANK, str(tmp_path), "300", "0"], cluster=cluster, folder=tmp_path / "group", on_line=fail)
     pid = int((tmp_path / "pid").read_text())
-    wait_until(lambda: not alive(pid), seconds=10)
+    wait_until(lambda: not alive(pid))
     if isinstance(cluster, SlurmConfig):
-        wait_until(lambda: not jobs().strip(), seconds=10)
+        wait_until(lambda: not jobs().strip())
 
 
 @KINDS
@@ -307,9 +307,9 @@ def test_ranks_are_told_to_save_and_do_not_outlive_a_killed_supervisor(cluster: 
     try:
         wait_until((tmp_path / "told" / "pid").exists)
         told.send_signal(signal.SIGUSR1)
-        wait_until((tmp_path / "told" / "signalled").exists, seconds=10)
+        wait_until((tmp_path / "told" / "signalled").exists)
         assert (tmp_path / "told" / "signalled").read_text() == "SIGUSR1"
-        told.wait(timeout=20)
+        told.wait(timeout=120)
         killed = supervisor(tmp_path / "killed")
         wait_until((tmp_path / "killed" / "pid").exists)
         pid = int((tmp_path / "killed" / "pid").read_text())
@@ -318,7 +318,7 @@ def test_ranks_are_told_to_save_and_do_not_outlive_a_killed_supervisor(cluster: 
             wait_until(lambda: int((tmp_path / "killed" / "pid").read_text()) != pid)
         killed.send_signal(signal.SIGKILL)
         killed.wait()
-        wait_until(lambda: not alive(pid), seconds=15)
+        wait_until(lambda: not alive(pid))
     finally:
         for process in (told, killed, again):
             if process is not None:

@@ -21,11 +21,12 @@ from infra.serve_local import up
 from infra.settings import Settings
 
 FLOW = """
-import os, subprocess, sys, time
+import logging, os, subprocess, sys, time
 from prefect import flow
 
 @flow
 def work(seconds: float = 0):
+    logging.getLogger("infra.orchestration").warning("pretrain: trying again")
     with open("worked-here", "w") as file:
         file.write(os.environ["PREFECT_API_URL"])
     if seconds:
@@ -107,8 +108,8 @@ class Server:
         """End it and return what of its family is left."""
         family = self.family()
         self.process.send_signal(how)
-        self.process.wait(timeout=60)
-        return list(psutil.wait_procs(family, timeout=20)[1])
+        self.process.wait(timeout=120)
+        return list(psutil.wait_procs(family, timeout=60)[1])
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def start() -> Iterator[Callable[[], Server]]:
     yield started
     for server in servers:
         server.process.terminate()
-        server.process.wait(timeout=60)
+        server.process.wait(timeout=120)
 
 
 @pytest.mark.slow
@@ -132,8 +133,9 @@ def test_deployments_run_and_nothing_is_left_when_it_ends(start: Callable[[], Se
     wait_for(server.deployed)
     command = [sys.executable, "-m", "prefect", "deployment", "run", "work/toy", "--watch"]
     environment = {**server.environment, "PREFECT_API_URL": f"http://127.0.0.1:{server.port}/api"}
-    subprocess.run(command, env=environment, check=True, timeout=120, stdout=subprocess.DEVNULL)
+    subprocess.run(command, env=environment, check=True, timeout=300, stdout=subprocess.DEVNULL)
     assert f":{server.port}/" in Path("worked-here").read_text(), "a run works where its worker was started"
+    wait_for(lambda: "pretrain: trying again" in [line["message"] for line in server.post("logs/filter", {})])
     assert str(Path.cwd()) not in json.dumps(server.post("deployments/filter", {})), "a path of this machine"
     wait_for(lambda: server.states().count("SCHEDULED") == 3)
 

@@ -24,7 +24,7 @@ _OPEN = {"max_quarantined": 1.0, "max_dropped": 1.0}
 
 @pytest.fixture
 def world(tmp_path: Path, prefect_server: str) -> World:
-    return World(tmp_path, {"MILLRACE_WORKERS": "2", "PREFECT_API_URL": prefect_server})
+    return World(tmp_path, {"PREFECT_API_URL": prefect_server})
 
 
 def written(cases: list[Nasty], folder: Path) -> list[Nasty]:

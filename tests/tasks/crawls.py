@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from infra.artifacts import Attempt
 from infra.manifests import Counters
 from tasks.crawl import CrawlConfig, crawl
@@ -114,7 +116,7 @@ def decided(frontier: Path) -> set[str]:
         return set()
 
 
-def wait_for(condition: Any, seconds: float = 90.0) -> None:
+def wait_for(condition: Any, seconds: float = 240.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "nothing happened in time"
@@ -122,10 +124,7 @@ def wait_for(condition: Any, seconds: float = 90.0) -> None:
 
 
 def children(pid: int) -> list[int]:
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found += [int(child) for child in (task / "children").read_text().split()]
-    return found
+    return [child.pid for child in psutil.Process(pid).children()]
 
 
 def read_by_all(files: list[Path]) -> list[tuple[str, str, str | None, bytes]]:

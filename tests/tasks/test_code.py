@@ -355,7 +355,7 @@ def test_a_killed_run_goes_on_at_the_repository(tmp_path: Path, workers: Workers
             asked.append(environ["PATH_INFO"])
             if "/second.git/" in environ["PATH_INFO"] and not hold.is_set():
                 reached.set()
-                hold.wait(60)
+                hold.wait(300)
             return app(environ, start)
 
         return answer
@@ -370,7 +370,7 @@ def test_a_killed_run_goes_on_at_the_repository(tmp_path: Path, workers: Workers
             env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True,
         )  # fmt: skip
         try:
-            assert reached.wait(60)
+            assert reached.wait(240)
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

@@ -127,26 +127,26 @@ def test_while_a_host_is_busy_no_worker_asks_it(site: Served, tmp_path: Path) ->
     site.fault = fault
     side_by_side(tmp_path, site.url, 2, max_gap_bytes=0, retry_seconds=0.01, host_concurrency=3)
     assert len(site.asked("/segments/")) == 8 + 9 + 1
-    quiet = [request.time - busy[0] for request in site.log if request.time - busy[0] > 0.5]
+    quiet = [request.time - busy[0] for request in site.log if request.time - busy[0] > 1]  # under way before
     assert len(quiet) > 8
     assert min(quiet) >= 1.9
 
 
 def test_no_more_requests_are_under_way_than_allowed_from_all_workers_together(site: Served, tmp_path: Path) -> None:
-    site.fault = lambda path, before: Answer(wait=0.05)
+    site.fault = lambda path, before: Answer(wait=0.2)
     side_by_side(tmp_path, site.url, 2, max_gap_bytes=0, host_concurrency=3)
     assert site.most_busy == 3
 
 
-@pytest.mark.parametrize("fault", [Answer(cut=100, hold=60), Answer(trickle=0.2), Answer(wait=60)])
+@pytest.mark.parametrize("fault", [Answer(cut=100, hold=90), Answer(trickle=1.5), Answer(wait=90)])
 def test_a_server_that_falls_silent_or_trickles_is_asked_again(
     fault: Answer, site: Served, tmp_path: Path, workers: Workers
 ) -> None:
     site.fault = lambda path, before: fault if before < 1 and "cdx-" in path else None
     began = time.monotonic()
-    cfg = source(site.url, domains=["mill.org"], timeout_seconds=0.3)
+    cfg = source(site.url, domains=["mill.org"], timeout_seconds=2)
     assert Result(tmp_path, workers, cfg, until="index").index.counters.documents_out == 25
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 80
     assert [request.path for request in site.asked("cdx-")].count(site.asked("cdx-")[0].path) == 2
 
 
@@ -420,7 +420,7 @@ def start_and_kill(store: Path, url: str, fields: dict[str, Any], reached: Calla
     script.write_text(KILLED)
     command = [sys.executable, str(script), str(ROOT), str(store), url, json.dumps(fields)]
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while not reached():
         assert process.poll() is None, process.communicate()[1][-3000:]
         assert time.monotonic() < end

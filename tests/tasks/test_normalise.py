@@ -322,7 +322,7 @@ def test_fifty_megabytes_of_marks_fit_in_memory(tmp_path: Path) -> None:
         "assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1_500_000"
     )
     repository = Path(__file__).parents[2]
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=repository, timeout=100)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=repository, timeout=540)
 
 
 def test_sources_can_stay_as_they_are(tmp_path: Path) -> None:
