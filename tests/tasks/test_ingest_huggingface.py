@@ -498,7 +498,7 @@ def test_input_names_the_data_set(hub: FakeHub) -> None:
 
 
 @pytest.mark.slow
-def test_recipes_of_data_sets_and_dumps_run(tmp_path: Path) -> None:
+def test_recipes_of_data_sets_and_dumps_run(tmp_path: Path, prefect_server: str) -> None:
     """As a person does it: run, then plan; what was made is cached."""
     from tests.tasks.test_ingest_wikipedia import multistream, pages
 
@@ -506,7 +506,7 @@ def test_recipes_of_data_sets_and_dumps_run(tmp_path: Path) -> None:
         running.add("mill/corpus", {f"train-{i}.parquet": parquet(RECORDS) for i in range(2)}, token="hf_secret")
         (tmp_path / "dewiki-pages-articles.xml.bz2").write_bytes(multistream(pages()))
         environment = {"HF_ENDPOINT": running.url, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": "hf_secret"}
-        world = World(tmp_path, environment)
+        world = World(tmp_path, {**environment, "PREFECT_API_URL": prefect_server})
         sources = [
             {"kind": "huggingface", "name": "hub", "dataset": "mill/corpus"},
             {"kind": "wikipedia", "name": "wiki", "paths": ["*.xml.bz2"]},
