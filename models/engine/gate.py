@@ -52,6 +52,32 @@ def guard_zero(optimizer: Any, gate: Gate, *, stage: int) -> None:
         return [refused] if stage == 3 else refused
 
     setattr(optimizer, name, measured)
+    if optimizer.loss_scaler.dynamic:
+        _raise_loss_scale_late(optimizer)
+
+
+def _raise_loss_scale_late(optimizer: Any) -> None:
+    """Let the loss scale of fp16 rise after a step, not amid it, and let the loop say when it has fallen too far.
+
+    DeepSpeed raises it before it divides the gradients by it, so that once in a thousand steps these come out halved;
+    and where it can fall no further, DeepSpeed ends the run with an exception that names no cause.
+    """
+    update, take, due = optimizer._update_scale, optimizer.step, list[bool]()
+
+    def later(has_overflow: bool = False) -> None:
+        if has_overflow:
+            update(True)
+        else:
+            due.append(False)
+
+    def step(*args: Any, **kwargs: Any) -> None:
+        optimizer.loss_scaler.raise_error_at_min_scale = False  # a checkpoint brings a scaler of its own
+        due.clear()
+        take(*args, **kwargs)
+        if due:
+            update(False)
+
+    optimizer._update_scale, optimizer.step = later, step
 
 
 def _keep_loss_scale(optimizer: Any) -> None:

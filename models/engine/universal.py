@@ -15,7 +15,8 @@ def mended(optimizer: Any) -> Iterator[None]:
 
     Of stage 3 (runtime/zero/stage3.py in 0.19) it gives all parameters the same tensor for the number of steps, which
     Adam then raises once for each of them, and all groups the weight decay and peak rate of the first, and whatever
-    else that has.  And it gives every parameter all of Adam's state, of which Muon and Lion keep the first moment.
+    else that has.  It gives every parameter all of Adam's state, of which Muon and Lion keep the first moment.  And of
+    each stage it leaves the number of steps on the host, where the fused AdamW of a GPU cannot raise it.
     """
     kept = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     yield
@@ -28,7 +29,7 @@ def mended(optimizer: Any) -> Iterator[None]:
             for key in state.keys() - {"exp_avg"}:
                 del state[key]
         elif isinstance(state.get("step"), Tensor):
-            state["step"] = state["step"].clone()
+            state["step"] = state["step"].to(p.device, copy=True)
 
 
 def _keeps_one_moment(optimizer: Any, p: Tensor) -> bool:
