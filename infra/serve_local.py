@@ -143,6 +143,9 @@ def _environment(settings: Settings, url: str) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_DEPLOYMENTS_CLEAR_SCHEDULES_ON_EMPTY": "true",
+        # What the steps say of a run stands beside it in the UI; what no run says has no place there.
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,models,infra",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PWD": str(Path.cwd()),  # enter_start_folder
     }
 

@@ -1,7 +1,7 @@
 """What a rank watches beside its work: whether it is told to stop, and whether it still gets anywhere.
 
 A signal may reach any rank (Slurm sends it to all, Kubernetes to the first process of a container), the supervisor's
-note the ranks of its machine.  All ranks stop after the same step.
+note the ranks of its machine.  All ranks stop after the same step, or the same batch of a validation.
 """
 
 import contextlib

@@ -52,7 +52,7 @@ class ExecutionConfig(BaseModel):
     micro_batch: int | None = Field(default=None, ge=1)
     """Sequences in one forward pass of one rank; by default all of a step's that fall to the rank, and under pipeline
     parallelism so few that there is a micro-batch a stage. Where they do not fit into memory, training goes on with
-    half as many and the same batch."""
+    half as many and the same batch, and so begin later lives of the run on such devices."""
     check_memory: bool = True
     """Estimate, before any process is started, what training takes of the memory of this machine or its GPUs: choose
     micro-batches that fit where `micro_batch` is not given, and refuse what cannot fit."""
@@ -82,7 +82,8 @@ class ExecutionConfig(BaseModel):
     """Where the run can be watched. MLflow and Weights & Biases are installed with `millrace[mlflow]` and
     `millrace[wandb]` and read their own environment variables (MLFLOW_TRACKING_URI, WANDB_API_KEY, WANDB_MODE)."""
     hang_seconds: float = Field(default=1800.0, gt=0)
-    """A group of ranks that reports neither a step nor a batch of validation for so long is ended, in seconds."""
+    """A group of ranks that reports neither a step, nor a batch of validation, nor a token of a sample for so long is
+    ended, in seconds."""
 
     @model_validator(mode="after")
     def _all_read(self) -> Self:
