@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from infra.canonical import digest_of, sha256_file
@@ -160,7 +159,11 @@ class File(BaseModel):
 
 def parquet_rows(path: Path) -> int | None:
     """Return the rows of a Parquet file, None for any other file."""
-    return int(pq.read_metadata(path).num_rows) if path.suffix == ".parquet" else None
+    if path.suffix != ".parquet":
+        return None
+    import pyarrow.parquet as pq  # a tenth of a second, which every process would pay that knows what an artifact is
+
+    return int(pq.read_metadata(path).num_rows)
 
 
 class Input(BaseModel):
