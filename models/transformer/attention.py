@@ -70,11 +70,10 @@ class Attention(nn.Module):
             flex = flex_attention if torch.compiler.is_compiling() else _flex()
             y = flex(q, k, v, score_mod=self.bend, block_mask=mask, scale=self.scale, enable_gqa=grouped)
         else:
-            masked = (
-                mask is not None and q.device.type == "cuda"
-            )  # fused kernels with a mask want as many heads of each
+            # CUDA's fused kernels for masks and for fp32 want as many heads of each: without, SDPA makes all scores.
+            alike = q.device.type == "cuda" and (mask is not None or q.dtype == torch.float32)
             in_full = self.softcap is not None or self._short_on_cpu(q)
-            if grouped and (masked or in_full):
+            if grouped and (alike or in_full):
                 k, v = (each.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for each in (k, v))
                 grouped = False
             square = False

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from models.config import ModelConfig
 from models.engine.universal import mended
 from models.transformer import Transformer
+from models.transformer.attention import Attention
 
 
 def test_steps_that_a_universal_checkpoint_counts_lie_where_fused_adamw_raises_them() -> None:
@@ -16,6 +18,30 @@ def test_steps_that_a_universal_checkpoint_counts_lie_where_fused_adamw_raises_t
         for p in weights:
             optimizer.state[p] = {"step": counted, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
     assert [optimizer.state[p]["step"].device.type for p in weights] == ["meta", "meta"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "masked", "heads"),
+    [(torch.bfloat16, False, 2), (torch.bfloat16, True, 4), (torch.float32, False, 4), (torch.float32, True, 4)],
+)
+def test_shared_heads_are_repeated_where_cudas_fused_kernels_want_as_many_of_each(
+    dtype: torch.dtype, masked: bool, heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[tuple[int, bool]]()
+
+    def noted(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: object) -> torch.Tensor:
+        asked.append((k.shape[1], bool(options["enable_gqa"])))
+        return q
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", noted)
+    cfg = ModelConfig.model_validate({"layers": 1, "heads": 4, "kv_heads": 2, "width": 32, "sequence_length": 8})
+    attention = Attention(cfg, 0, causal=True)
+    attention.output = torch.nn.Identity()  # type: ignore[assignment]
+    with FakeTensorMode():
+        q, k = (torch.empty(2, count, 8, 8, dtype=dtype, device="cuda") for count in (4, 2))
+        mask = torch.empty(1, 1, 8, 8, dtype=torch.bool, device="cuda") if masked else None
+        attention.attend(q, k, k, mask, causal=True)
+    assert asked == [(heads, heads == 2)]
 
 
 @pytest.mark.slow
