@@ -29,7 +29,7 @@ def deepspeed_config(
         "steps_per_print": 1 << 31,
         "wall_clock_breakdown": False,
         "zero_optimization": _zero(execution, parameters=parameters, on_gpu=on_gpu),
-        "zero_allow_untested_optimizer": True,  # what needs whole tensors was refused (models/config/checks.py)
+        "zero_allow_untested_optimizer": True,  # what it cannot do was refused (models/config/checks.py)
         # torch's own fused AdamW is vectorised on CPUs too; DeepSpeed's would be compiled at run time (36 s).
         "zero_force_ds_cpu_optimizer": False,
         **_precision(precision, execution.zero_stage),
