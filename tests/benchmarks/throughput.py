@@ -1,18 +1,24 @@
 """Tokens a second, MFU, memory and the wait for data of GPT-2's shapes, in real training steps on synthetic tokens.
 
-    python -m tests.benchmarks.throughput                       124 M, 350 M and 1.3 B on a GPU; `--sizes cpu` elsewhere
-    python -m tests.benchmarks.throughput --sizes cpu           two tiny shapes, in seconds
+    python -m tests.benchmarks.throughput                       124 M, 350 M and 1.3 B on a GPU, else two tiny shapes
+    python -m tests.benchmarks.throughput --quick               the same in fewer and smaller steps
+    python -m tests.benchmarks.throughput --sizes 1.3b          one of them; the result file keeps the others
 
-Sequences of 2,048 tokens, a vocabulary of 50,304, bf16 weights with an fp32 master copy under ZeRO-1, fused AdamW,
-torch.compile, no activation checkpointing.  Each size is trained by the trainer itself (`Trainer.train_step`: data,
-forward, backward, clipping, update, curve, TensorBoard) in a process of its own; steps that compile and warm up are
-left out, and the device is waited for at both ends of what is timed.  Where memory is short, half the micro-batch is
-tried.
+On a GPU: a CUDA build of torch, a C compiler and Python's headers (Triton compiles with them) are all it takes.
+`python -m tests.benchmarks.on_a_gpu` tries, before it measures, what else only a GPU runs.  A size takes one to three
+minutes, of which compiling takes one; --limit-seconds ends one that hangs, and the next is measured all the same.
+
+Sequences of 2,048 tokens, a vocabulary of 50,304 (128 times 393), bf16 weights with an fp32 master copy under ZeRO-1,
+fused AdamW, torch.compile, no activation checkpointing.  Each size is trained by the trainer itself
+(`Trainer.train_step`: data, forward, backward, clipping, update, curve, TensorBoard) in a process of its own; steps
+that compile and warm up are left out, and the device is waited for at both ends of what is timed.  Where memory is
+short, half the micro-batch is tried.
 
 MFU counts what the network multiplies and whole attention matrices (models/telemetry/flops.py): for these shapes 6 N +
-12 L D T a token, as the published figures of PaLM, llm-foundry and nanochat do.
+12 L D T a token (PaLM, arXiv 2204.02311, appendix B), where N has the tied embedding once, as head, and no positions;
+as the published figures of PaLM, llm-foundry and nanochat do.
 
-Writes tests/benchmarks/results/throughput_{device}.json.
+Writes tests/benchmarks/results/throughput_{device}.json after each size; ends with status 1 where one failed.
 """
 
 import argparse
@@ -23,10 +29,12 @@ import re
 import sys
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any, Final
 
 from infra.artifacts import Attempt
+from infra.errors import MillraceError
 from infra.launch import run_group
 from models.job import Job
 from tasks.pretrain import PretrainConfig, make_job
@@ -49,8 +57,8 @@ CPU: Final = {
 OUT_OF_MEMORY: Final = 77
 
 
-def recipe(size: str, micro_batch: int) -> dict[str, Any]:
-    """Return the training of a size."""
+def recipe(size: str, micro_batch: int, *, batch: int | None = None) -> dict[str, Any]:
+    """Return the training of a size, with its own batch by default."""
     on_cpu = size in CPU
     chosen: dict[str, Any] = {**GPU, **CPU}[size]
     layers, width, heads = chosen["shape"]
@@ -62,8 +70,9 @@ def recipe(size: str, micro_batch: int) -> dict[str, Any]:
         "optimizer": {"kind": "adamw", "learning_rate": 3e-4},
         "schedule": {"kind": "constant", "warmup_steps": 0},
         "precision": "bf16",
+        "guard": None,  # a step that is skipped is a shorter one
         "steps": 100_000,
-        "batch": chosen["batch"],
+        "batch": batch or chosen["batch"],
         "execution": {
             "zero_stage": 1, "micro_batch": micro_batch, "compile": not on_cpu, "check_memory": False,
         },
@@ -89,7 +98,10 @@ def measure(job: Job, *, warm_up: int, steps: int) -> dict[str, Any]:
     for _ in range(warm_up):
         trainer.train_step()
     wait()
-    log.info("%d steps to warm up: %.1f s", warm_up, time.perf_counter() - began)
+    warm_up_seconds = time.perf_counter() - began
+    log.info("%d steps to warm up: %.1f s", warm_up, warm_up_seconds)
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()  # compiling tries kernels out
     waited = trainer.meter.data_seconds
     began = time.perf_counter()
     for _ in range(steps):
@@ -99,8 +111,9 @@ def measure(job: Job, *, warm_up: int, steps: int) -> dict[str, Any]:
     training = job.training
     tokens = steps * training.batch * training.window
     device = torch.cuda.get_device_name() if on_gpu else "CPU"
+    flops_per_second = steps * step_flops(training, job.vocab_size) / seconds
     mfu, reason = utilisation(
-        flops_per_second=steps * step_flops(training, job.vocab_size) / seconds,
+        flops_per_second=flops_per_second,
         device=device,
         precision=training.precision,
         ranks=1,
@@ -115,10 +128,13 @@ def measure(job: Job, *, warm_up: int, steps: int) -> dict[str, Any]:
         "compile": job.execution.compile,
         "precision": training.precision,
         "steps": steps,
+        "warm_up_seconds": round(warm_up_seconds, 1),
         "step_ms": round(1000 * seconds / steps, 1),
         "tokens_per_second": round(tokens / seconds, 1),
+        "tflops_per_second": round(flops_per_second / 1e12, 3),
         "mfu": None if mfu is None else round(mfu, 4),
         "mfu_reason": reason,
+        "loss": trainer.state.curve.rows[-1]["loss"],
         "data_wait": round((trainer.meter.data_seconds - waited) / seconds, 5),
         **memory(),
     }
@@ -138,55 +154,79 @@ def rank(argv: list[str]) -> int:
     return 0
 
 
-def run(size: str, *, warm_up: int, steps: int) -> dict[str, Any]:
-    """Measure a size in a process of its own, with a micro-batch that fits."""
+def run(size: str, *, warm_up: int, steps: int, quick: bool = False, limit: float | None = None) -> dict[str, Any]:
+    """Measure a size in a process of its own, with a micro-batch that fits; raises RuntimeError where none does.
+
+    quick: with a step of two micro-batches; limit: most seconds for each micro-batch that is tried.
+    """
     chosen: dict[str, Any] = {**GPU, **CPU}[size]
+    batch = min(chosen["batch"], 2 * chosen["micro_batch"]) if quick else chosen["batch"]
     micro: int | None = chosen["micro_batch"]
     while micro is not None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             vocabulary, tokens = (1024, 1 << 17) if size in CPU else (50_304, 1 << 24)
             made = synthetic_tokens(folder / "corpus", vocab_size=vocabulary, tokens=tokens, shards=4)
-            cfg = PretrainConfig.model_validate(recipe(size, micro))
+            cfg = PretrainConfig.model_validate(recipe(size, micro, batch=batch))
             job = make_job(cfg, *made, Attempt.at(folder / "out"))
             (folder / "job.json").write_text(job.model_dump_json())
             arguments = [str(folder / "job.json"), str(folder / "said.json"), str(warm_up), str(steps)]
-            lines: list[str] = []
+            lines: deque[str] = deque(maxlen=30)
             status = run_group(
                 ["-m", "tests.benchmarks.throughput", "--rank", *arguments],
                 env={"OMP_NUM_THREADS": str(job.threads)},
                 on_line=lines.append,
+                timeout=limit,
             )
             if (folder / "said.json").exists():
                 found: dict[str, Any] = json.loads((folder / "said.json").read_text())
                 return found
         if status != OUT_OF_MEMORY:
-            raise RuntimeError(f"{size}: the rank ended with status {status}: " + "\n".join(lines[-30:]))
+            raise RuntimeError(f"{size}: the rank ended with status {status}: " + "\n".join(lines))
         log.warning("%s: micro_batch=%d is too much for the memory", size, micro)
-        micro = job.execution.smaller_micro_batch(chosen["batch"])
+        micro = job.execution.smaller_micro_batch(batch)
     raise RuntimeError(f"{size}: not even one sequence fits into memory")
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Measure the sizes and write the result."""
+def main(argv: list[str] | None = None) -> int:
+    """Measure the sizes and write the result; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=[*GPU, *CPU, "gpu", "cpu"])
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, help="timed steps (default 10, quick 4)")
     parser.add_argument("--warm-up", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="steps of two micro-batches, and fewer")
+    parser.add_argument("--limit-seconds", type=float, default=400.0, help="most seconds for a size")
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    steps = args.steps or (4 if args.quick else 10)
     asked = args.sizes or ["gpu" if _has_gpu() else "cpu"]
     sizes = [size for name in asked for size in {"gpu": list(GPU), "cpu": list(CPU)}.get(name, [name])]
-    found: dict[str, Any] = {}
+    failed = []
     for size in sizes:
-        found[size] = run(size, warm_up=args.warm_up, steps=args.steps)
-        log.info("%s: %s", size, found[size])
-        device = re.sub(r"[^a-z0-9]+", "-", found[size]["device"].lower())
-        path = args.results / f"throughput_{device}.json"
+        try:
+            found = run(size, warm_up=args.warm_up, steps=steps, quick=args.quick, limit=args.limit_seconds)
+        except (RuntimeError, MillraceError) as exc:  # the other sizes are measured all the same
+            log.error("%s: %s", size, exc)
+            failed.append(size)
+            continue
+        log.info("%s: %s", size, found)
         # Written after each size: what is measured is not lost where a later size fails.
-        command = f"python -m tests.benchmarks.throughput --sizes {' '.join(asked)}"
-        path.write_text(json.dumps({"command": command, "sizes": found}, indent=1) + "\n")
+        _add(args.results, size, {"command": _command(size, quick=args.quick), **found})
+    return 1 if failed else 0
+
+
+def _command(size: str, *, quick: bool) -> str:
+    return f"python -m tests.benchmarks.throughput --sizes {size}" + " --quick" * quick
+
+
+def _add(results: Path, size: str, found: dict[str, Any]) -> None:
+    """Put what was found of a size into its device's file, beside other sizes."""
+    device = re.sub(r"[^a-z0-9]+", "-", found["device"].lower())
+    path = results / f"throughput_{device}.json"
+    known = json.loads(path.read_text())["sizes"] if path.exists() else {}
+    results.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"sizes": {**known, size: found}}, indent=1) + "\n")
 
 
 def _has_gpu() -> bool:
@@ -201,4 +241,4 @@ if __name__ == "__main__":
         status = rank(sys.argv[2:])
         sys.stdout.flush()
         os._exit(status)  # as models.train ends
-    main()
+    sys.exit(main())
