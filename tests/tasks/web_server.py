@@ -81,8 +81,9 @@ def website(answers: dict[str, Answer | Callable[[int], Answer]]) -> Iterator[We
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            before = site.times(self.path)
-            site.asked.append((self.path, time.monotonic()))
+            with lock:
+                before = site.times(self.path)
+                site.asked.append((self.path, time.monotonic()))
             site.agents.add(self.headers.get("User-Agent", ""))
             found = site.answers.get(self.path, Answer(b"nothing here", 404))
             answer = found if isinstance(found, Answer) else found(before)
