@@ -121,10 +121,10 @@ def test_a_killed_training_ends_in_the_same_files_and_leaves_no_process(corpus: 
     call.write_bytes(pickle.dumps((cfg, corpus.tokens, corpus.tokenizer, Attempt.at(killed))))
     supervisor = subprocess.Popen([sys.executable, "-c", SUPERVISOR, str(call)])
     markers = tmp_path / "killed.partial" / "checkpoints"
-    wait_until(lambda: any(markers.glob("*/complete.json")), seconds=120)
+    wait_until(lambda: any(markers.glob("*/complete.json")), seconds=300)
     os.kill(supervisor.pid, signal.SIGKILL)
     supervisor.wait()
-    wait_until(lambda: not processes_of(tmp_path / "killed.scratch"), seconds=5)
+    wait_until(lambda: not processes_of(tmp_path / "killed.scratch"), seconds=60)
     assert not (killed / "model.safetensors").exists(), "it was over before it was killed"
     again = Attempt(tmp_path / "again", tmp_path / "killed.scratch", Attempt.at(killed).partial)
     again.directory.mkdir()
@@ -143,7 +143,7 @@ def test_a_training_that_is_told_to_stop_saves_first_and_goes_on_to_the_same_fil
     out = Attempt.at(tmp_path / "told")
 
     def tell() -> None:
-        wait_until(lambda: "training from the first" in read_or_empty(out.directory / "logs/ranks.log"), seconds=120)
+        wait_until(lambda: "training from the first" in read_or_empty(out.directory / "logs/ranks.log"), seconds=300)
         if how == "note":
             write_note(stop_note(out.scratch))
         else:  # as Slurm sends it to all processes of a job
@@ -325,6 +325,30 @@ def test_a_later_life_begins_with_the_micro_batch_that_an_earlier_one_came_down_
     live(again, micro_batch=2)
     live(again, activation_checkpointing="full")  # takes less memory: what was found out says nothing
     assert tried == [None, 4, 4, 2, None]
+
+
+def test_what_is_offloaded_to_a_disk_has_a_folder_of_the_runs_own_there_that_goes_with_its_ranks(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, used = tmp_path / "disk", list[Path]()
+    disk.mkdir()
+    (disk / "own").touch()
+
+    def killed(argv: list[str], **_: Any) -> int:
+        folder = Job.model_validate_json(Path(argv[-1]).read_bytes()).execution.nvme_path
+        assert folder is not None
+        (folder / "zero_stage_3").mkdir(parents=True)
+        used.append(folder)
+        return -signal.SIGKILL
+
+    monkeypatch.setattr("tasks.pretrain.supervision.run_group", killed)
+    execution = {"zero_stage": 3, "offload_optimizer": "nvme", "nvme_path": str(disk)}
+    for steps in (20, 20, 10):
+        with pytest.raises(WorkerDiedError):
+            train(config(execution=execution, steps=steps), corpus, tmp_path / f"out-{len(used)}")
+    assert used[0] == used[1] != used[2]  # so that a run finds what a killed life of it has left
+    assert {folder.parent for folder in used} == {disk}
+    assert [path.name for path in disk.iterdir()] == ["own"]
 
 
 def test_memory_too_small_for_one_sequence_is_an_error(
