@@ -1,6 +1,8 @@
 """The network: each family sees what it may and nothing else, and its cache changes nothing, whatever the shape."""
 
 import math
+import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -118,6 +120,44 @@ def test_reading_in_pieces_through_the_cache_is_reading_at_once(shape: dict[str,
         for number, piece in enumerate(tokens().split([5, 1, 4, 1, 1], dim=1))
     ]
     close(torch.cat(pieces, dim=1), model.logits(tokens(), **source(shape)))
+
+
+def drawn(number: int) -> dict[str, Any]:
+    """Return one of many shapes that mix what concerns attention."""
+    draw = random.Random(number).choice
+    window, positions = draw([None, 1, 3, 5, 20]), draw(["rope", "learned", "relative", "none"])
+    return {
+        "family": draw(["decoder", "encoder_decoder"]) if positions != "none" else "decoder",
+        "layers": 3,
+        "positions": positions,
+        "sliding_window": window,
+        "global_every": None if window is None else draw([None, 2, 3]),
+        "attention_softcap": draw([None, 1.5]),
+        "logit_softcap": draw([None, 4.0]),
+        "kv_heads": draw([1, 2, 4]),
+        "head_width": draw([None, 6]),
+        "attention_scale": draw([None, 1.0]),
+        "qk_norm": draw([False, True]),
+        "norm_order": draw(["pre", "post"]),
+        "moe": draw([None, {"experts": 3, "top_k": 2, "every": 2}]),
+        **({"relative_buckets": 8, "relative_max_distance": 9} if positions == "relative" else {}),
+    }
+
+
+@pytest.mark.parametrize("number", range(200, 232))  # the draws in which most pairs of options meet
+@torch.inference_mode()
+def test_whatever_the_shape_the_cache_gives_what_reading_anew_gives(number: int) -> None:
+    shape = drawn(number)
+    model, x = network(**shape), tokens(length=14)
+    whole = model.logits(x, **source(shape))
+    cuts = sorted(random.Random(number).sample(range(1, 14), 4))
+    for ends in ([*range(1, 15)], [*cuts, 14]):
+        cache = Cache()
+        pieces = [
+            model.logits(x[:, start:end], cache, **(source(shape) if start == 0 else {}))
+            for start, end in pairwise([0, *ends])
+        ]
+        close(torch.cat(pieces, dim=1), whole)
 
 
 @pytest.mark.parametrize("shape", DECODERS.values(), ids=DECODERS)
