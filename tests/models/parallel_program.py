@@ -14,6 +14,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from models.config import EMAConfig, ExecutionConfig, TrainingConfig
 from models.ema import Average
 from models.engine import Engine, build_engine, initialise_processes, sum_over_replicas
 from models.optimizers import build_optimizer
-from models.transformer import Transformer
+from models.transformer import Transformer, network
 
 VOCABULARY, LENGTH, BATCH, STEPS = 29, 16, 8, 7
 SMALL, POISONED, SAVED, REFUSED = 1, 2, 3, 4
@@ -169,8 +170,12 @@ def run(case: dict[str, Any], folder: Path, device: torch.device) -> tuple[dict[
     training, execution = TrainingConfig.model_validate(case["training"]), ExecutionConfig(**case["execution"])
     results = []
     for first in (0, SAVED):
-        engine = build_engine(training, execution, vocab_size=VOCABULARY, precision=training.precision, device=device)
+        with patch.object(network, "initialise", wraps=network.initialise) as made_whole:
+            engine = build_engine(
+                training, execution, vocab_size=VOCABULARY, precision=training.precision, device=device
+            )
         results.append(train(engine, folder, first=first, documents=case["documents"]))
+        results[-1]["made_whole"] = made_whole.called
         torch.distributed.barrier()
         engine.close()
         del engine

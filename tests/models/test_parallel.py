@@ -155,6 +155,12 @@ def test_training_begins_with_the_weights_of_one_process_bit_for_bit(result: dic
     assert result["whole"]["first"] == result["expected"]["first"]
 
 
+def test_no_rank_makes_the_whole_network_where_it_keeps_a_share(result: dict[str, Any], name: str) -> None:
+    execution = {**CASES, **NEEDS_DISK}[name]["execution"]
+    shared = "pipeline_stages" in execution or (execution.get("zero_stage") == 3 and "tensor_parallel" not in execution)
+    assert result["whole"]["made_whole"] is not shared
+
+
 @pytest.mark.parametrize("kind", ["weights", "average"])
 def test_weights_are_gathered_whole_under_their_ordinary_names(result: dict[str, Any], name: str, kind: str) -> None:
     whole, expected = result["whole"], result["expected"]
