@@ -47,11 +47,10 @@ def _compile_problems(execution: ExecutionConfig) -> list[str]:
     cuts = {
         "zero_stage": execution.zero_stage > 2,
         "tensor_parallel": execution.tensor_parallel > 1,
-        "pipeline_stages": execution.pipeline_stages > 1,
     }
     return [
-        f"execution.compile needs whole blocks on each rank, and execution.{name}={getattr(execution, name)} cuts the "
-        "model; set compile=false"
+        f"execution.compile needs whole blocks on each rank, and execution.{name}={getattr(execution, name)} cuts "
+        "matrices; set compile=false"
         for name, cut in cuts.items()
         if cut and execution.compile
     ]

@@ -51,7 +51,7 @@ def run(case: dict[str, Any], device: torch.device) -> dict[str, Any]:
     training, execution = TrainingConfig.model_validate(case["training"]), ExecutionConfig(**case["execution"])
     engine = build_engine(training, execution, vocab_size=VOCABULARY, precision="fp32", device=device)
     micro, accumulation = execution.plan(BATCH)
-    first = torch.distributed.get_rank() * micro * accumulation
+    first = execution.replica(torch.distributed.get_rank()) * micro * accumulation
     losses = []
     for step in range(STEPS):
         batches = [

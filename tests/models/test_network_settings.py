@@ -44,6 +44,7 @@ CASES: dict[str, dict[str, Any]] = {
         "training": TRAINING,
         "execution": {"zero_stage": 1, "compile": True, "activation_checkpointing": "full"},
     },
+    "pipeline-compiled": {"training": TRAINING, "execution": {"pipeline_stages": 2, "compile": True}},
 }
 
 

@@ -56,7 +56,7 @@ def test_widths_are_derived_unless_they_are_given() -> None:
     assert [windows.window(layer) for layer in range(6)] == [7, 7, None, 7, 7, None]
 
 
-@pytest.mark.parametrize("cut", ["zero_stage=3", "tensor_parallel=2", "pipeline_stages=2"])
+@pytest.mark.parametrize("cut", ["zero_stage=3", "tensor_parallel=2"])
 def test_only_whole_blocks_are_compiled(cut: str) -> None:
     name, value = cut.split("=")
     training = TrainingConfig.model_validate(
@@ -69,3 +69,5 @@ def test_only_whole_blocks_are_compiled(cut: str) -> None:
     )
     whole = execution.model_copy(update={"compile": False})
     assert not any("compile" in p for p in check_execution(training, whole))
+    stages = ExecutionConfig(compile=True, ranks=2, pipeline_stages=2)
+    assert not any("compile" in p for p in check_execution(training, stages))
