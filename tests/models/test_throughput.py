@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from models.job import Job
-from tests.benchmarks import throughput
+from tests.benchmarks import on_a_gpu, throughput
 
 
 @pytest.mark.slow
@@ -35,3 +36,16 @@ def test_a_tiny_model_is_measured_on_a_cpu(tmp_path: Path, monkeypatch: pytest.M
     assert measured["memory_bytes"] > 4 * measured["parameters"]
     assert 0 <= measured["data_wait"] < 1
     assert (measured["mfu"] is None) == bool(measured["mfu_reason"])
+
+
+@pytest.mark.slow
+def test_what_only_a_gpu_runs_is_tried_part_by_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "main", Mock(side_effect=RuntimeError("the device is gone")))
+    arguments = ["--device", "cpu", "--parts", "throughput", "attention", "--results", str(tmp_path)]
+    assert on_a_gpu.main(arguments) == 1
+    found = {path.stem: json.loads(path.read_text()) for path in tmp_path.iterdir()}
+    assert found["throughput"] == {"ok": False, "ended": "RuntimeError: the device is gone"}
+    checks = found["attention"].pop("checks")
+    assert found["attention"]["ok"], found
+    assert [len(checks), sum(check["flex"] < 1e-3 for check in checks.values())] == [5, 5]
+    assert max(check["flex"] for check in checks.values()) > 0  # which is another way of computing it
