@@ -19,13 +19,14 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from infra.errors import DataError, StorageError, UserError
 from infra.storage import KEPT, Storage
+from models.checkpoints.retention import Retention
 
 log = logging.getLogger(__name__)
 
@@ -46,34 +47,6 @@ class Checkpoint:
     step: int
     about: Mapping[str, Any]
     files: Mapping[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Retention:
-    """Which complete checkpoints stay when a new one is there."""
-
-    newest: int
-    """How many of the newest ones."""
-    every: int | None = None
-    """Those of multiples of so many steps are permanent: they stay when the run is over too."""
-    steps: Collection[int] = ()
-    """Those of these steps are permanent as well."""
-    anchors_every: int | None = None
-    """The newest two at multiples of so many steps stay: what a spike of the loss may be rolled back to."""
-
-    def permanent(self, step: int) -> bool:
-        """Tell whether the checkpoint of a step is permanent."""
-        return step in self.steps or (self.every is not None and step % self.every == 0)
-
-    def due(self, step: int) -> bool:
-        """Tell whether a checkpoint must be made at a step, however long ago the last one was made."""
-        return self.permanent(step) or (self.anchors_every is not None and step % self.anchors_every == 0)
-
-    def kept(self, steps: Sequence[int]) -> set[int]:
-        """Return which of some steps' checkpoints stay."""
-        ordered = sorted(steps)
-        anchors = [step for step in ordered if self.anchors_every is not None and step % self.anchors_every == 0]
-        return {*ordered[-self.newest :], *anchors[-2:], *(step for step in ordered if self.permanent(step))}
 
 
 class Checkpoints:
