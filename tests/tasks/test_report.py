@@ -330,6 +330,7 @@ def test_a_smooth_loss_neither_lags_nor_leans_and_a_loss_of_another_objective_sa
     assert all(0.4 < value < 0.6 for _, value in jagged[10:-10])
     assert smooth([(0.0, 1.0), (1.0, 2.0)]) == []
     assert "nats a hidden token" in render_report(example(objective="masked"))
+    assert "nats a target (what was taken out, and the sentinels)" in render_report(example(objective="denoising"))
 
 
 def test_a_failed_run_says_where_it_stopped_why_and_how_to_go_on() -> None:
