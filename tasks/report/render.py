@@ -150,6 +150,8 @@ def tiles(run: RunReport) -> list[tuple[str, str, str]]:
         found.append(("Text", byte_size(corpus.bytes), remark))
     if model is not None and model.parameters is not None:
         seen = f"saw {plots.compact(model.tokens)} tokens" if model.tokens is not None else ""
+        if model.tokens is not None and corpus.train_tokens:
+            seen += f" ({model.tokens / corpus.train_tokens:,.2f} passes)"
         steps = f"{model.steps:,} steps" if model.steps is not None else ""
         found.append(("Parameters", plots.compact(model.parameters), ", ".join(filter(None, (steps, seen)))))
     cost, loss = _cost(run.evaluation, "validation"), model.validation_loss if model is not None else None

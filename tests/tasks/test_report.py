@@ -411,6 +411,10 @@ def test_what_came_in_is_counted_over_all_sources() -> None:
         )  # fmt: skip
 
 
+def test_how_often_the_text_was_read_is_said() -> None:
+    assert ("Parameters", "6.29M", "1,200 steps, saw 9.83M tokens (7.68 passes)") in tiles(example())
+
+
 def test_the_model_stands_among_the_reference_lines_by_its_bits() -> None:
     assert [name for name, *_ in ladder(lines(4.0, 3.0, 2.0, 2.5))] == [
         "unigram",
