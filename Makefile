@@ -6,7 +6,8 @@
 PYTHON ?= python3.11
 EXTRAS ?= [dev]
 # One process more than the two cores that the time of `make test` is given for: many tests wait.
-PYTEST_ARGS ?= -n 3 --dist worksteal
+# A file's tests stay together: what they share, such as a group of ranks, is made once.
+PYTEST_ARGS ?= -n 3 --dist loadscope --no-loadscope-reorder
 
 VENV := .venv
 STAMP := $(VENV)/.installed
