@@ -226,7 +226,7 @@ def _devices(ranks: int) -> list[int | str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return list(range(ranks))
-    named = [each.strip() for each in visible.split(",") if each.strip()]
+    named: list[int | str] = [each.strip() for each in visible.split(",") if each.strip()]
     return (named + ["-1"] * ranks)[:ranks]
 
 
