@@ -22,7 +22,7 @@ def training_estimate(recipe: Recipe) -> list[str]:
     cfg, vocab_size = recipe.pretrain, _vocab_size(recipe)
     step = cfg.batch * cfg.window
     tokens = cfg.steps * step
-    whole = "" if cfg.batch_warmup is cfg.length_warmup is None else " at most"
+    whole = " at most" if cfg.batch_warmup or cfg.length_warmup else ""
     flops = tokens * training_flops(cfg.model, vocab_size)
     about = f"{count_parameters(cfg.model, vocab_size).total:,} parameters with a vocabulary of {vocab_size:,}"
     lines = [f"{about}; {cfg.steps:,} steps of {step:,} tokens{whole}: {tokens:,} tokens, {flops:.3g} FLOPs"]
