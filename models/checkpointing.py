@@ -72,6 +72,7 @@ def about(job: Job, *, precision: str) -> dict[str, Any]:
         "tensor_parallel": execution.tensor_parallel,
         "pipeline_stages": execution.pipeline_stages,
         "offload_optimizer": execution.offload_optimizer,
+        "offload_parameters": execution.offload_parameters,
         "precision": precision,
         "threads": job.threads,
         "torch": str(torch.__version__),
@@ -180,17 +181,19 @@ class Checkpointing:
         held = json.loads(unfinished.read_text()) if unfinished.exists() else {"row": None, "event": {}}
         state.row, state.event = held["row"], held["event"]
         if state.average is not None:
-            state.average.restore(self._averages(folder / "state", found.about["ranks"], anew=anew))
+            self._restore_average(state.average, folder / "state", ranks=found.about["ranks"], anew=anew)
         state.guard.restore(json.loads((folder / "state" / "guard.json").read_text()))
         dist.barrier()
         if self._leads:
             self._store.drop_fetched()
 
-    def _averages(self, folder: Path, ranks: int, *, anew: bool) -> list[Any]:
-        """Return this rank's share of the average, or all shares of the `ranks` that cut it where it is cut anew."""
-        cut_anew = anew and self.job.execution.zero_stage == 3
-        places = range(ranks) if cut_anew else [self.engine.place]
-        return [torch.load(folder / _average(place), weights_only=True, mmap=cut_anew) for place in places]
+    def _restore_average(self, average: Average, folder: Path, *, ranks: int, anew: bool) -> None:
+        """Restore this rank's share of the average, of all shares of the `ranks` that cut it where it is cut anew."""
+        if anew and self.job.execution.zero_stage == 3:
+            held = [torch.load(folder / _average(place), weights_only=True, mmap=True) for place in range(ranks)]
+            average.restore_anew(held)
+        else:
+            average.restore(torch.load(folder / _average(self.engine.place), weights_only=True))
 
     # --- making them
 

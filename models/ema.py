@@ -69,9 +69,14 @@ class Average:
         """Return what a checkpoint holds: tensors that are not copies."""
         return {"steps": self._steps, "average": self._average}
 
-    def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Restore what `state` returned: here, or on all the ranks among which the weights were cut otherwise."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` returned, of this rank's share or another rank's of the same."""
+        self._steps = int(state["steps"])
+        for name, average in self._average.items():
+            average.copy_(state["average"][name])
+
+    def restore_anew(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Restore what `state` returned on all the ranks, in order, among which ZeRO-3 had cut the weights."""
         self._steps = int(states[0]["steps"])
         for name, average in self._average.items():
-            held = [state["average"][name] for state in states]
-            average.copy_(held[0] if len(held) == 1 else self._holder.cut(name, held))
+            average.copy_(self._holder.cut(name, [state["average"][name] for state in states]))

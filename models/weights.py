@@ -40,23 +40,32 @@ def hollow_network(cfg: ModelConfig, vocab_size: int) -> Transformer:
 def first_weights(network: Transformer, path: Path | None) -> Iterator[tuple[str, Tensor]]:
     """Yield the first weights of a hollow network, one at a time, by name and in fp32 on the CPU.
 
+    Each is gone when the next is asked for: all of them are in one place in turn, as memory that is given back piece by
+    piece between what is kept is lost to the process.
+
     They are those of the file, else what `Transformer` draws, bit for bit; norms, which nothing draws, are left out.
     What of the network may go is dropped after the call and before the first weight is asked for.
     """
     parameters = dict(network.named_parameters())
+    place = torch.empty(max(p.numel() for p in parameters.values()))
     if path is not None:
-        return _read(path, parameters)
-    planned = [(name, tuple(network.get_parameter(name).shape), draw) for name, draw in draws(network)]
-    return _drawn(planned, set(parameters))
+        return ((name, _put(place, whole.shape).copy_(whole)) for name, whole in _read(path, parameters))
+    planned = [(name, network.get_parameter(name).shape, draw) for name, draw in draws(network)]
+    return _drawn(place, planned, set(parameters))
 
 
-def _drawn(planned: Iterable[tuple[str, tuple[int, ...], Draw]], wanted: set[str]) -> Iterator[tuple[str, Tensor]]:
+def _put(place: Tensor, shape: torch.Size) -> Tensor:
+    return place[: shape.numel()].view(shape)
+
+
+def _drawn(
+    place: Tensor, planned: Iterable[tuple[str, torch.Size, Draw]], wanted: set[str]
+) -> Iterator[tuple[str, Tensor]]:
     for name, shape, draw in planned:
-        whole = torch.empty(shape)
+        whole = _put(place, shape)
         draw(whole)
         if name in wanted:  # a tied head is drawn, as the generator goes on from there, but is another's
             yield name, whole
-        del whole
 
 
 def _read(path: Path, parameters: dict[str, nn.Parameter]) -> Iterator[tuple[str, Tensor]]:
@@ -66,11 +75,10 @@ def _read(path: Path, parameters: dict[str, nn.Parameter]) -> Iterator[tuple[str
             differ = sorted(set(shapes) ^ set(file.keys()))
             raise ValueError(f"{path} has other weights than the network: {', '.join(differ[:3])}")
         for name, shape in shapes.items():
-            whole = file.get_tensor(name).to(torch.float32, copy=True)  # the file is not to be kept open for it
+            whole = file.get_tensor(name)
             if tuple(whole.shape) != shape:
                 raise ValueError(f"{path}: {name} is {tuple(whole.shape)}, not {shape}")
             yield name, whole
-            del whole
 
 
 @contextlib.contextmanager

@@ -26,6 +26,12 @@ def check_resumable(found: Checkpoint, run: Mapping[str, Any]) -> None:
             f"pretrain: the checkpoint of step {found.step} was trained in {about['precision']}, here precision is "
             f"{run['precision']}; set pretrain.precision={about['precision']}, or {again}"
         )
+    if "nvme" in (about["offload_optimizer"], run["offload_optimizer"], run["offload_parameters"]):
+        raise UserError(
+            f"pretrain: there is a checkpoint of step {found.step}, but what is offloaded to nvme cannot go on from "
+            "one: DeepSpeed restores neither small parameters nor the optimiser's count of steps there; "
+            f"{again}, with offload to cpu if it may be interrupted again"
+        )
     if not same_layout(about, run) and (reason := why_not_convertible(about, run)) is not None:
         raise UserError(
             f"pretrain: the checkpoint of step {found.step} was written by {layout(about)} and cannot be cut anew for "

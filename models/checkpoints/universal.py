@@ -36,8 +36,6 @@ def why_not_convertible(about: Mapping[str, Any], run: Mapping[str, Any]) -> str
             return f"DeepSpeed's universal checkpoints do not reach from {name}={about[name]} to {name}={run[name]}"
         if about[name] > 1:
             return f"it is cut by {name}={about[name]} as well, which this converter is not used for"
-    if "nvme" in (about["offload_optimizer"], run["offload_optimizer"]):
-        return "what is offloaded to nvme is not in DeepSpeed's universal checkpoints"
     if not about["zero_stage"] or not run["zero_stage"]:
         return "DeepSpeed's universal checkpoints are made from ZeRO stages 1 to 3 alone, not from or for stage 0"
     if (about["zero_stage"] == 3) != (run["zero_stage"] == 3):

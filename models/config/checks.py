@@ -29,6 +29,8 @@ def check_execution(training: TrainingConfig, execution: ExecutionConfig) -> lis
         )
     if training.ema is not None:
         problems += _average_problems(execution)
+    if execution.nvme_path is not None:
+        problems += _checkpoint_problems(training, execution)
     return problems
 
 
@@ -40,6 +42,17 @@ def _average_problems(execution: ExecutionConfig) -> list[str]:
         "ema averages parameters in memory, where execution.offload_parameters=nvme leaves none; use "
         "offload_parameters=cpu, or ema=null"
     ]
+
+
+def _checkpoint_problems(training: TrainingConfig, execution: ExecutionConfig) -> list[str]:
+    """Return what would have to go on from a checkpoint of what is on a disk, of which DeepSpeed restores a part."""
+    again = "cannot be had with offload to nvme, of which DeepSpeed does not restore all; offload to cpu"
+    problems = []
+    if training.guard is not None and training.guard.rollback is not None:
+        problems.append(f"guard.rollback goes back to a checkpoint, which {again}, or set guard.rollback=null")
+    if execution.resume == "required":
+        problems.append(f"execution.resume=required {again}")
+    return problems
 
 
 def _compile_problems(execution: ExecutionConfig) -> list[str]:

@@ -1,7 +1,7 @@
 """Replicas of the model on shares of the batch, under ZeRO 0 to 3, each on one rank or cut over a few (AutoTP)."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ class DataParallelEngine(Engine):
 
     def shares(self) -> dict[str, Tensor]:
         """Return what this rank holds of each parameter: under ZeRO-3 a stretch of its elements, filled up to equal."""
-        named = self.model.named_parameters()
+        named: Iterable[tuple[str, Any]] = self.model.named_parameters()
         return {name: p.ds_tensor if self.execution.zero_stage == 3 else p.detach() for name, p in named}
 
     @torch.no_grad()

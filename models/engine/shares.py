@@ -15,7 +15,7 @@ def fill(network: Transformer, weights: Iterable[tuple[str, Tensor]]) -> None:
     held = dict(network.named_parameters())
     for name, whole in weights:
         if name in held:
-            held[name].data = whole
+            held[name].data = whole.clone()
 
 
 def partition(

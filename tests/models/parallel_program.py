@@ -112,7 +112,7 @@ def train(engine: Engine, folder: Path, *, first: int = 0, documents: bool) -> d
     if first:
         engine.load(folder)
         if average is not None:
-            average.restore([torch.load(held, weights_only=True)])
+            average.restore(torch.load(held, weights_only=True))
     losses: list[float | None] = []
     norms: list[float | None] = []
     told: list[tuple[float, float]] = []

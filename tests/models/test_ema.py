@@ -78,7 +78,7 @@ def test_the_average_goes_on_from_its_state_bit_for_bit() -> None:
         average.update()
         if number == 3:
             other.load_state_dict(copy.deepcopy(model.state_dict()))
-            resumed.restore([copy.deepcopy(average.state())])
+            resumed.restore(copy.deepcopy(average.state()))
         elif number > 3:
             step(other, number)
             resumed.update()

@@ -35,7 +35,8 @@ def taken(cfg: ModelConfig, path: Path | None = None) -> tuple[dict[str, torch.T
     assert all(held[name].shape == whole.shape for name, whole in Transformer(cfg, 50, drawn=False).named_parameters())
     torch.manual_seed(3)
     network = hollow_network(cfg, 50)
-    return held | dict(first_weights(network, path)), torch.get_rng_state()
+    found = {name: whole.clone() for name, whole in first_weights(network, path)}
+    return held | found, torch.get_rng_state()
 
 
 @pytest.mark.parametrize("name", SHAPES)
