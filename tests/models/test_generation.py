@@ -4,15 +4,18 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
+from models.batch import Windows
+from models.config.objectives import DenoisingConfig
 from models.filling import filled
 from models.generation import LanguageModel, generate, load_model
 from models.huggingface import export_folder, import_folder
-from models.objectives import read_vocabulary
+from models.objectives import Denoising, read_vocabulary
 from models.scoring import score_documents
 
 PAD, BOS, EOS, STOP, UNKNOWN, *SENTINELS = SPECIAL = (
@@ -126,6 +129,10 @@ def test_an_encoder_decoder_writes_the_spans_that_it_writes_there(tmp_path: Path
     rest = written[written.index(second) + 1 :] if second in written else []
     expected = [*source[:2], *spans, source[3], *rest, *source[5:]]
     assert filled(ours, vocabulary, source) == expected
+    # And it is judged from there.
+    objective = Denoising(DenoisingConfig(kind="denoising"), vocabulary, sequence_length=32, seed=0)
+    asked = objective.batch(Windows(np.full((2, objective.window), 9), None), np.arange(2, dtype=np.uint64))
+    assert asked.inputs[:, 0].tolist() == [0, 0]
 
 
 def test_an_encoder_reads_the_tokens_that_its_tokenizer_puts_around_a_text(tmp_path: Path) -> None:
