@@ -45,14 +45,14 @@ def imported(source: str, name: str | None) -> tuple[Artifact, str]:
 def _from_hub(source: str) -> Path:
     """Return the local folder of a model of the hub, as `owner/name` or `owner/name@revision`."""
     repository, _, revision = source.partition("@")
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repository):
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", repository):
         raise UserError(f"{source}: no such folder, and no name of a model of the hub either")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(_WANTED)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as exc:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as exc:
         reason = " ".join(str(exc).split())[:200]
         raise UserError(f"{source}: no such folder, and the hub does not give such a model: {reason}") from exc
 

@@ -83,8 +83,9 @@ def test_what_is_no_model_is_refused_in_one_line(
     message = capsys.readouterr().err
     assert "model_type='mamba', which is none of gpt2, llama" in message
     assert len([line for line in message.splitlines() if line.startswith("millrace: ")]) == 1
-    assert execute(["import", str(tmp_path / "nowhere")]) == 2
-    assert "no such folder" in capsys.readouterr().err
+    for nowhere in (str(tmp_path / "nowhere"), "./nowhere", "two--dashes"):
+        assert execute(["import", nowhere]) == 2
+        assert "no such folder" in capsys.readouterr().err
 
 
 def test_presets_and_the_dial_are_told_at_the_command_line(
