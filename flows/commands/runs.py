@@ -70,14 +70,23 @@ def run(
     print_line(f"run      {summary['run_id']}  {summary['status']} in {summary['seconds']:.1f} s")
     if (model := summary["model"]) and model["validation_loss"] is not None:
         print_line(f"model    {model['uri']}")
-        bits = model["validation_bits_per_byte"]
-        cost = f"{bits:.3f} bits per byte" if bits is not None else f"{model['validation_loss']:.3f} nats a target"
-        print_line(f"         {cost} on validation")
+        print_line(f"         {held_out_cost(model, (summary['evaluation'] or {}).get('validation'))}")
     if measured := (summary["evaluation"] or {}).get("classifier"):
         print_line(f"         ROC AUC {measured['roc_auc']:.4f} on {measured['documents']:,} documents held out")
     if summary["card"]:
         print_line(f"card     {summary['card']['README.md']}")
     print_line(f"report   {summary['report']}")
+
+
+def held_out_cost(model: dict[str, Any], evaluated: dict[str, Any] | None) -> str:
+    """Return what held-out text costs the model: as it was evaluated, else as training has validated it."""
+    if evaluated is not None and "missing_tokens" in evaluated:
+        return f"{evaluated['nats_per_token']:.3f} nats a missing token of held-out text"
+    if evaluated is not None:
+        return f"{evaluated['bits_per_byte']:.3f} bits a byte of held-out text"
+    bits = model["validation_bits_per_byte"]
+    cost = f"{bits:.3f} bits a byte" if bits is not None else f"{model['validation_loss']:.3f} nats a target"
+    return f"{cost} on validation"
 
 
 def _flow(recipe: Any, options: Any, server: EmbeddedServer | None) -> dict[str, Any]:
