@@ -291,9 +291,9 @@ def _whole_run(device: torch.device) -> Found:
         made = synthetic_tokens(Path(name, "corpus"), vocab_size=512, tokens=1 << 16)
         cfg = PretrainConfig.model_validate(
             {
-                "model": {"layers": 2, "heads": 4, "width": 256, "sequence_length": 128},
+                "model": {"layers": 2, "heads": 4, "width": 256, "sequence_length": 128, "sliding_window": 64},
                 "optimizer": {"kind": "adamw", "learning_rate": 1e-3}, "schedule": {"kind": "wsd", "warmup_steps": 2},
-                "steps": 20, "batch": 8, "precision": "bf16_autocast", "document_mask": True, "ema": {"decay": 0.9},
+                "steps": 20, "batch": 8, "precision": "bf16_autocast", "ema": {"decay": 0.9},
                 "validate_every": 10, "prompts": ("",), "sample_every": 10, "sample_tokens": 4,
                 "length_warmup": {"start": 64, "multiple_of": 64, "steps": 5},
                 "execution": {"compile": on_gpu, "micro_batch": 4, "checkpoint_every": 5, "checkpoint_seconds": 0},

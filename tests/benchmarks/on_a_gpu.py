@@ -35,7 +35,7 @@ RESULTS: Final = Path(__file__).parent / "results" / "on_a_gpu"
 SECONDS: Final = {
     "environment": 60, "attention": 120, "compiled": 120, "stages": 150, "fp16": 60, "training": 90, "throughput": 300,
 }  # fmt: skip
-"""The parts, and the most seconds that each may take."""
+"""The parts, and the most seconds that each may take; on a CPU five times as many."""
 
 
 def run(part: str, device: str, folder: Path, *, limit: float) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     args.results.mkdir(parents=True, exist_ok=True)
     end, failed = time.monotonic() + 60 * args.minutes, []
     for part in args.parts:
-        limit = min(SECONDS[part], end - time.monotonic())
+        limit = min(SECONDS[part] * (1 if args.device == "cuda" else 5), end - time.monotonic())
         try:
             found = (
                 run(part, args.device, args.results, limit=limit) if limit > 0 else {"ok": False, "ended": "no time"}
