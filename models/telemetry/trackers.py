@@ -24,8 +24,6 @@ Outcome = Literal["finished", "failed", "preempted"]
 _PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
 _WAITING = 10_000
 _CLOSE_SECONDS = 60.0
-_FLUSH_SECONDS = 10
-"""How old what TensorBoard shows may be; all of it where the process is killed."""
 
 
 class Tracker(Protocol):
@@ -81,7 +79,7 @@ class TensorBoard:
         again = any(folder.glob("events.out.tfevents.*"))
         self.last_step = step if again else 0
         purge = step + 1 if again else None  # else what was taken once more would be shown twice
-        self._writer = SummaryWriter(str(folder), purge_step=purge, flush_secs=_FLUSH_SECONDS)
+        self._writer = SummaryWriter(str(folder), purge_step=purge)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Add a point to each series."""

@@ -49,6 +49,7 @@ def test_ranks_that_are_told_to_stop_while_they_measure_save_at_once_and_measure
     said = "\n".join(interrupted.log)
     assert f"told to stop while measuring after step {step}, which the next life of the run does" in said
     assert f"resumed after step {step} of 4" in said
+    assert (said.count("TensorBoard: preempted"), said.count("TensorBoard: finished")) == (3, 4)
     for name in ("curve.jsonl", "samples.jsonl", "model.safetensors", "last.safetensors"):
         mine, undisturbed = (interrupted.folder / run / name for run in (place, "undisturbed"))
         assert mine.read_bytes() == undisturbed.read_bytes(), name

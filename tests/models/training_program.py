@@ -20,6 +20,7 @@ import numpy as np
 
 from models.data import Batch, TrainingData
 from models.job import Failure, Job, failure_folder
+from models.telemetry import trackers
 from models.train import main
 
 PLACES = {
@@ -61,7 +62,19 @@ def told(path: str, place: str, number: int) -> int:
     return int(Failure.model_validate_json(left.read_text()).kind != "preempted")
 
 
+def say_outcomes() -> None:
+    """Print what TensorBoard is told of how a run ended."""
+    close = trackers.TensorBoard.close
+
+    def said(self: trackers.TensorBoard, outcome: trackers.Outcome) -> None:
+        sys.stdout.write(f"TensorBoard: {outcome}\n")
+        close(self, outcome)
+
+    trackers.TensorBoard.close = said  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
+    say_outcomes()
     if places := os.environ.get("NOISE"):
         spoil(*(int(place) for place in places.split(",")))
     for argument in sys.argv[1:]:
