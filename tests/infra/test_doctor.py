@@ -62,6 +62,16 @@ def test_two_distributions_of_fasttext_are_found(monkeypatch: pytest.MonkeyPatch
     assert "fasttext 0.9.3 and fasttext-numpy2-wheel" in check.detail
 
 
+def test_what_offload_to_a_disk_lacks_is_named_and_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = doctor._libaio()
+    assert there.ok
+    assert "libaio.h is there" in there.detail or not Path("/usr/include/libaio.h").exists()
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    missing = doctor._libaio()
+    assert missing.ok
+    assert "apt-get install libaio-dev" in missing.detail
+
+
 def test_a_missing_compiler_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     check = doctor._compiler()
