@@ -89,7 +89,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
     made.train(
         2,
         *(made.make(f"again-{n}", **run, after=f"one-{n}", ranks=2) for n, run in runs.items()),
-        *(made.make(f"same-{n}", **run, after=f"two-{n}", ranks=2) for n, run in runs.items()),
+        *(made.make(f"same-{n}", **run, after=f"two-{n}", ranks=2) for n, run in runs.items() if "adamw" in n),
     )
     return made
 
@@ -104,7 +104,8 @@ def test_two_ranks_one_rank_and_two_again_follow_the_undisturbed_curve(jobs: Job
             assert [row[field] for row in rows] == pytest.approx([row[field] for row in undisturbed], abs=1e-3), went_on
         assert rows[:3] == undisturbed[:3], "it did not go on from the checkpoint"
         assert rows[-1]["validation_loss"] == pytest.approx(undisturbed[-1]["validation_loss"], abs=1e-3)
-    assert jobs.bytes(f"same-{name}") == jobs.bytes(f"two-{name}")
+    if "adamw" in name:  # of the others, tests/models/test_parallel.py says so
+        assert jobs.bytes(f"same-{name}") == jobs.bytes(f"two-{name}")
     said = "\n".join(jobs.log)
     if stage:
         assert f"cutting the checkpoint of ranks=2, zero_stage={stage} anew for ranks=1, zero_stage={stage}" in said

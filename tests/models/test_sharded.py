@@ -104,7 +104,8 @@ def test_every_matrix_is_worked_on_once_and_comes_back_to_those_who_hold_it(
     for flat, (partition, length) in zip(threads.run(of_rank), cut(ranks, each), strict=True):
         assert torch.allclose(flat, filled(partition, length, expected), atol=1e-5)
     assert sum(number for _, number in seen) == sum(math.prod(shape[:-2]) for shape in SHAPES)
-    assert {rank for rank, _ in seen} == set(range(ranks)), "one rank did the work of others"
+    shares = [sum(number for rank, number in seen if rank == of) for of in range(ranks)]
+    assert max(shares) - min(shares) <= 3, "one rank did the work of others"
 
 
 @pytest.mark.parametrize("each", [False, True], ids=["joined", "each"])
