@@ -19,6 +19,7 @@ import pytest
 from infra.errors import UserError
 from infra.serve_local import up
 from infra.settings import Settings
+from tests.running import give_database
 
 FLOW = """
 import logging, os, subprocess, sys, time
@@ -113,8 +114,12 @@ class Server:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[[], Server]]:
+def start(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Server]]:
+    """Start servers that have a database of their own: its runs are counted."""
     servers: list[Server] = []
+    home = tmp_path_factory.mktemp("up")
+    give_database(home)
+    monkeypatch.setenv("PREFECT_HOME", str(home))
 
     def started() -> Server:
         servers.append(Server(Path.cwd()))
