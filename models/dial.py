@@ -27,6 +27,8 @@ HEAD: Final = 128
 LONGEST: Final = 2048
 """Longest context that the dial chooses, in tokens (nanochat: --max-seq-len)."""
 DEEPEST: Final = 200
+LEAST: Final = 1e9
+"""Smallest budget, in FLOPs: some steps of the smallest shape."""
 FITTED: Final = (1e17, 2e19)
 """Compute, in FLOPs, of the runs that DeepSeek LLM's laws for batch and rate were fitted to; beyond, they are
 extrapolated (arXiv 2401.02954, section 3.1)."""
@@ -62,6 +64,11 @@ class DialConfig(BaseModel):
             raise ValueError(f"takes one of depth, flops and minutes, not {' and '.join(chosen) or 'none of them'}")
         if (self.minutes is None) != (self.flops_per_second is None):
             raise ValueError("minutes needs flops_per_second, and only minutes does; `millrace dial --minutes` says it")
+        if self.budget is not None and self.budget < LEAST:
+            raise ValueError(
+                f"a budget of {self.budget:.3g} FLOPs is below {LEAST:.0e}, with which no shape learns anything; "
+                "write it as in 1.0e+17"
+            )
         return self
 
     @property

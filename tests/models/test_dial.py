@@ -80,6 +80,7 @@ def test_a_dial_written_out_is_the_same_model_with_the_same_reasons() -> None:
         ({}, "takes one of depth, flops and minutes, not none of them"),
         ({"depth": 4, "flops": 1e15}, "not depth and flops"),
         ({"minutes": 5}, "minutes needs flops_per_second"),
+        ({"flops": 17}, r"a budget of 17 FLOPs is below 1e\+09"),
         ({"depth": 4, "vocab_size": None}, "say how many tokens the vocabulary will have"),
         ({"dept": 4}, "dept"),
     ],
