@@ -26,7 +26,10 @@ BERT = {
     **GPT2, "layers": 3, "family": "encoder", "norm_order": "post", "embed_norm": True, "segments": 2,
     "head_transform": True, "activation": "gelu", "initialisation": "bert",
 }  # fmt: skip
+EXPERTS = {**LLAMA, "moe": {"experts": 3, "top_k": 2, "balance_weight": 0.0, "router_z_weight": 0.0}}
 ADAMW = {"kind": "adamw", "learning_rate": 0.01}
+MUON = {"kind": "muon", "learning_rate": 0.01}
+LAMB = {"kind": "lamb", "learning_rate": 0.12}
 
 
 def case(
@@ -66,10 +69,16 @@ CASES: dict[str, dict[str, Any]] = {
     "zero-1-bf16": case(zero_stage=1, micro_batch=2, **BF16),
     "zero-2-bf16": case(zero_stage=2, micro_batch=2, **BF16),
     "zero-3-bf16": case(zero_stage=3, micro_batch=2, **BF16),
-    "pipeline": case(pipeline_stages=2, documents=True, optimizer={"kind": "muon", "learning_rate": 0.01}),
+    "zero-1-muon": case(zero_stage=1, micro_batch=2, optimizer=MUON),
+    "zero-2-muon-offload": case(zero_stage=2, offload_optimizer="cpu", optimizer=MUON),
+    "zero-3-muon-experts": case(EXPERTS, zero_stage=3, optimizer=MUON),
+    "zero-3-muon-bf16": case(zero_stage=3, offload_optimizer="cpu", optimizer=MUON, **BF16),
+    "zero-2-lamb": case(zero_stage=2, micro_batch=2, optimizer=LAMB),
+    "zero-3-lamb": case(zero_stage=3, optimizer=LAMB),
+    "pipeline": case(pipeline_stages=2, documents=True, optimizer=MUON),
     "pipeline-tied-zero-1": case(GPT2, pipeline_stages=2, zero_stage=1, micro_batch=2),
     "pipeline-encoder": case(BERT, pipeline_stages=2, documents=True),
-    "pipeline-zero-1-bf16": case(pipeline_stages=2, zero_stage=1, **BF16),
+    "pipeline-zero-1-bf16": case(pipeline_stages=2, zero_stage=1, optimizer=MUON, **BF16),
     "tensor": case(tensor_parallel=2, micro_batch=4, documents=True),
     "tensor-biased-zero-1": case(GPT2, tensor_parallel=2, zero_stage=1),
     "tensor-zero-2-offload": case(tensor_parallel=2, zero_stage=2, offload_optimizer="cpu"),
@@ -80,6 +89,7 @@ NEEDS_DISK = {
     "nvme": case(**TO_DISK, offload_parameters="nvme"),
     "nvme-accumulating": case(**TO_DISK, offload_parameters="cpu", micro_batch=2),
     "nvme-bf16": case(**TO_DISK, offload_parameters="nvme", **BF16),
+    "nvme-muon": case(**TO_DISK, offload_parameters="cpu", optimizer=MUON),
 }
 
 
