@@ -11,6 +11,7 @@ from torch import Tensor
 from models.config import ExecutionConfig, TrainingConfig
 from models.engine.deepspeed_config import deepspeed_config
 from models.engine.interface import Batch, Decision, Engine
+from models.engine.precision import newton_schulz_dtype
 from models.engine.shares import partition
 from models.engine.tensor_parallel import gather, tensor_parallel_groups
 from models.optimizers import build_optimizer
@@ -44,7 +45,7 @@ class DataParallelEngine(Engine):
         )
         if not hollow:
             self.model.to(device)
-        multiplied_in = torch.float32 if precision == "fp32" else torch.bfloat16
+        multiplied_in = newton_schulz_dtype(precision)
         optimizer = build_optimizer(training.optimizer, self.model, multiplied_in)  # while parameters have shapes
         if hollow:
             partition(self.model, first_weights(self.model, initial_weights), config, dtype)

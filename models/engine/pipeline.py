@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from models.config import ExecutionConfig, TrainingConfig
 from models.engine.deepspeed_config import deepspeed_config
 from models.engine.interface import Batch, Decision, Engine
+from models.engine.precision import newton_schulz_dtype
 from models.engine.shares import fill
 from models.optimizers import build_optimizer
 from models.transformer import Transformer, make_context, run_blocks
@@ -98,7 +99,7 @@ class PipelineEngine(Engine):
         pipeline = _pipeline(stage, execution, self._stage, self._loss)
         self.model = pipeline
         self._network = network
-        dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+        dtype = newton_schulz_dtype(precision)
         config = deepspeed_config(
             training, execution, precision=precision, parameters=self.parameters, on_gpu=device.type == "cuda"
         )

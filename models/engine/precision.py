@@ -23,6 +23,11 @@ def resolve_precision(precision: str) -> tuple[str, str]:
     return "fp32", "this processor has no AVX512-BF16, and emulated bf16 is slower than fp32"
 
 
+def newton_schulz_dtype(precision: str) -> torch.dtype:
+    """Return what Muon's matrices are orthogonalised in: bf16 where training has it; cards that take fp16 do not."""
+    return torch.bfloat16 if precision in ("bf16", "bf16_autocast") else torch.float32
+
+
 def _require_fp16() -> None:
     from deepspeed.accelerator import get_accelerator
 

@@ -5,6 +5,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from models.config import ModelConfig
+from models.engine.precision import newton_schulz_dtype
 from models.engine.universal import mended
 from models.transformer import Transformer
 from models.transformer.attention import Attention
@@ -42,6 +43,11 @@ def test_shared_heads_are_repeated_where_cudas_fused_kernels_want_as_many_of_eac
         mask = torch.empty(1, 1, 8, 8, dtype=torch.bool, device="cuda") if masked else None
         attention.attend(q, k, k, mask, causal=True)
     assert asked == [(heads, heads == 2)]
+
+
+def test_muon_multiplies_in_bf16_only_where_training_does() -> None:
+    by_precision = {name: newton_schulz_dtype(name) for name in ("fp32", "fp16", "bf16", "bf16_autocast")}
+    assert list(by_precision.values()) == [torch.float32] * 2 + [torch.bfloat16] * 2
 
 
 @pytest.mark.slow
