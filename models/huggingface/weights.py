@@ -31,12 +31,14 @@ class Slot:
         """Return their tensor; a bias that ours has not is zero."""
         whole = torch.cat([ours[name] if name in ours else _no_bias(name, ours) for name in self.ours])
         whole = whole.T.contiguous() if self.transposed else whole
-        return whole * self.factor - (1 if self.less_one else 0)
+        whole = whole if self.factor == 1 else whole * self.factor
+        return whole - 1 if self.less_one else whole
 
     def unpack(self, theirs: Tensor) -> dict[str, Tensor]:
         """Return our tensors."""
         whole = theirs.T if self.transposed else theirs
-        whole = (whole + (1 if self.less_one else 0)) / self.factor
+        whole = whole + 1 if self.less_one else whole
+        whole = whole if self.factor == 1 else whole / self.factor
         parts = torch.chunk(whole, len(self.ours))
         return {name: part.contiguous().clone() for name, part in zip(self.ours, parts, strict=True)}
 
