@@ -92,7 +92,7 @@ def main() -> None:
     """Run every stage."""
     device = initialise_processes(1)
     with with_fp16():
-        found = {stage: run(stage, device) for stage in (1, 2, 3)}
+        found = {stage: run(stage, device) for stage in (1, 3)}  # 2 steps as 1 does
     Path(sys.argv[1]).write_text(json.dumps(found))
 
 

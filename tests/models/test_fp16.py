@@ -20,7 +20,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["1", "2", "3"])
+@pytest.mark.parametrize("stage", ["1", "3"])
 def test_the_loss_scale_changes_no_step(stages: dict[str, Any], stage: str) -> None:
     found = stages[stage]
     steady, rising = ([loss for loss, _ in found[name]] for name in ("steady", "rising"))
@@ -32,7 +32,7 @@ def test_the_loss_scale_changes_no_step(stages: dict[str, Any], stage: str) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["1", "2", "3"])
+@pytest.mark.parametrize("stage", ["1", "3"])
 def test_a_resumed_run_goes_on_with_the_loss_scale(stages: dict[str, Any], stage: str) -> None:
     undisturbed, resumed = stages[stage]["after"]
     assert resumed == undisturbed
@@ -40,7 +40,7 @@ def test_a_resumed_run_goes_on_with_the_loss_scale(stages: dict[str, Any], stage
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["1", "2", "3"])
+@pytest.mark.parametrize("stage", ["1", "3"])
 def test_overflows_lower_the_scale_and_count_as_bad_only_where_it_is_lowest(stages: dict[str, Any], stage: str) -> None:
     found = stages[stage]
     losses, norms = zip(*found["overflown"], strict=True)
