@@ -176,6 +176,10 @@ def run(case: dict[str, Any], folder: Path, device: torch.device) -> tuple[dict[
             )
         results.append(train(engine, folder, first=first, documents=case["documents"]))
         results[-1]["made_whole"] = made_whole.called
+        if execution.nvme_path is not None:
+            files = [path.relative_to(execution.nvme_path).as_posix() for path in execution.nvme_path.rglob("*.swp")]
+            kinds = {"optimizer": "/optimizer/", "parameters": "params/"}
+            results[-1]["on_disk"] = [kind for kind, part in kinds.items() if any(part in each for each in files)]
         torch.distributed.barrier()
         engine.close()
         del engine

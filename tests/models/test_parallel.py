@@ -84,12 +84,13 @@ CASES: dict[str, dict[str, Any]] = {
     "tensor-zero-2-offload": case(tensor_parallel=2, zero_stage=2, offload_optimizer="cpu"),
     "tensor-zero-3-bf16": case(tensor_parallel=2, zero_stage=3, **BF16),
 }
-TO_DISK = {"zero_stage": 3, "offload_optimizer": "nvme"}
+WIDE = {**LLAMA, "ffn_width": 32768}
+"""DeepSpeed leaves in memory what is less than a MiB of a matrix on a rank, and of all that the optimiser has."""
 NEEDS_DISK = {
-    "nvme": case(**TO_DISK, offload_parameters="nvme"),
-    "nvme-accumulating": case(**TO_DISK, offload_parameters="cpu", micro_batch=2),
-    "nvme-bf16": case(**TO_DISK, offload_parameters="nvme", **BF16),
-    "nvme-muon": case(**TO_DISK, offload_parameters="cpu", optimizer=MUON),
+    "nvme": case(WIDE, zero_stage=3, offload_optimizer="nvme", offload_parameters="nvme"),
+    "nvme-optimizer": case(WIDE, zero_stage=3, offload_optimizer="nvme", offload_parameters="cpu", micro_batch=2),
+    "nvme-parameters": case(WIDE, zero_stage=3, offload_parameters="nvme"),
+    "nvme-bf16": case(WIDE, zero_stage=3, offload_optimizer="nvme", offload_parameters="nvme", **BF16),
 }
 
 
@@ -133,7 +134,10 @@ def disk_results(tmp_path_factory: pytest.TempPathFactory, disk: Path) -> dict[s
     return run_cases(cases, tmp_path_factory.mktemp("parallel"))
 
 
-@pytest.fixture(params=[*CASES, *(pytest.param(name, marks=pytest.mark.long) for name in NEEDS_DISK)])
+WRONG = pytest.mark.xfail(reason="what DeepSpeed 0.19 writes to a disk comes back wrong: refused")
+
+
+@pytest.fixture(params=[*CASES, *(pytest.param(name, marks=[pytest.mark.long, WRONG]) for name in NEEDS_DISK)])
 def name(request: pytest.FixtureRequest) -> str:
     """Each case in turn."""
     return str(request.param)
@@ -206,6 +210,8 @@ def test_training_goes_on_from_a_checkpoint_bit_for_bit(result: dict[str, Any], 
 
 
 @pytest.mark.long
-@pytest.mark.usefixtures("disk_results")
-def test_nothing_of_it_is_left_on_the_disk(disk: Path) -> None:
+def test_it_has_been_on_the_disk_and_nothing_of_it_is_left_there(disk_results: dict[str, Any], disk: Path) -> None:
+    for name, case in NEEDS_DISK.items():
+        offloaded = {what for what in ("optimizer", "parameters") if case["execution"].get(f"offload_{what}") == "nvme"}
+        assert set(disk_results[name]["whole"]["on_disk"]) == offloaded, name
     assert [path.name for path in disk.iterdir()] == ["own"]
