@@ -84,8 +84,8 @@ def _offload_problems(execution: ExecutionConfig) -> list[str]:
     if not to_disk and execution.nvme_path is not None:
         problems.append(f"execution.nvme_path={execution.nvme_path} has no meaning without offloading to nvme")
     problems += [
-        f"execution.{name}=nvme is not to be had: with DeepSpeed 0.19 what is large enough to be written to the disk (a "
-        f"MiB on a rank) comes back wrong, and training with it; use {name}=cpu"
+        f"execution.{name}=nvme is not to be had: with DeepSpeed 0.19 what is large enough to be written to the disk "
+        f"(a MiB on a rank) comes back wrong, and training with it; use {name}=cpu"
         for name, where in (("offload_optimizer", optimizer), ("offload_parameters", parameters))
         if where == "nvme"
     ]
