@@ -31,7 +31,8 @@ from models.checkpoints.retention import Retention
 log = logging.getLogger(__name__)
 
 MARKER = "complete.json"
-FORMAT = 2
+FORMAT = 3
+"""Of what is in a checkpoint; raised where older ones cannot be gone on from."""
 FOLDER = "checkpoints"
 _NEWEST = "newest.json"
 _RETRY_SECONDS = (1.0, 4.0, 15.0)
@@ -176,7 +177,7 @@ class Checkpoints:
         """Fetch the newest complete and undamaged checkpoint; None if there was never one.
 
         Raises DataError if there are complete ones and every one is damaged, or if there was one and it is gone:
-        starting again from nothing would throw work away without a word.
+        starting again from nothing would throw work away without a word.  Raises UserError for one of another format.
         """
         complete = self.complete()
         for name in reversed(complete):
@@ -209,10 +210,14 @@ class Checkpoints:
         return found
 
     def read(self, name: str) -> Checkpoint:
-        """Return what the marker of a complete checkpoint says; raises DataError for that of another format."""
+        """Return what the marker of a complete checkpoint says; raises UserError for that of another format."""
         marker = json.loads(self._storage.read_bytes(f"{name}/{MARKER}"))
         if marker["format"] != FORMAT:
-            raise DataError(f"written by another version (format {marker['format']}, not {FORMAT})")
+            raise UserError(
+                f"pretrain: the checkpoint {self._storage.uri(name)} was written by another version of Millrace "
+                f"(format {marker['format']}, here {FORMAT}); go on with that version, or run with --force pretrain to "
+                "start from the beginning"
+            )
         return Checkpoint(name=name, step=int(marker["step"]), about=marker["about"], files=marker["files"])
 
     def at(self, step: int) -> str | None:

@@ -96,6 +96,17 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
         checkpoints.newest()
 
 
+def test_a_checkpoint_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "partial"))
+    checkpoints = make(storage, tmp_path / "scratch")
+    save(checkpoints, 10)
+    save(checkpoints, 20)
+    marker = "checkpoints/step-00000020-life1/complete.json"
+    storage.write_bytes(marker, storage.read_bytes(marker).replace(b'"format": 3', b'"format": 2'))
+    with pytest.raises(UserError, match=r"step-00000020-life1 was written by another version .*\(format 2, here 3\)"):
+        checkpoints.newest()
+
+
 def test_a_failed_upload_reaches_the_training_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.checkpoints.store._RETRY_SECONDS", (0.0,))
     blocked = tmp_path / "partial"
