@@ -42,7 +42,7 @@ class SpecialTokens:
         ends = ends or [number for name in ("[SEP]", "</s>", "<|endoftext|>") for number in _added(tokenizer, name)[:1]]
         if not ends:
             raise UserError("neither config.json (eos_token_id) nor the tokenizer says which token ends a text")
-        pad = next((number for number in _ids(config.get("pad_token_id")) if number >= 0), None)
+        pad = next(iter(_ids(config.get("pad_token_id"))), None)
         start: int | None
         if family == "encoder_decoder":
             start = _first(config, generation, "decoder_start_token_id")
@@ -74,7 +74,11 @@ class SpecialTokens:
 
 
 def _ids(value: Any) -> list[int]:
-    return [] if value is None else [int(each) for each in (value if isinstance(value, list) else [value])]
+    """Return the tokens that a key names; -1, which the first releases of some models have, names none."""
+    found = [] if value is None else value if isinstance(value, list) else [value]
+    if wrong := [each for each in found if type(each) is not int]:
+        raise UserError(f"its config.json names the token {wrong[0]!r}, which is no number")
+    return [number for number in found if number >= 0]
 
 
 def _first(config: Json, generation: Json, name: str) -> int | None:

@@ -119,9 +119,9 @@ def _xielu(theirs: str, ours: str) -> Iterator[Slot | Constant]:
     yield Slot(f"{theirs}.up_proj.weight", (f"{ours}.up.weight",), factor=2.0**-5)
     yield Slot(f"{theirs}.down_proj.weight", (f"{ours}.down.weight",), factor=2.0**-5)
     yield Constant(f"{theirs}.act_fn.alpha_p", 2.0**15, (1,))
-    yield Constant(f"{theirs}.act_fn.alpha_n", -1e4, (1,))
+    yield Constant(f"{theirs}.act_fn.alpha_n", -(2.0**13), (1,))
     yield Constant(f"{theirs}.act_fn.beta", 0.0, ())
-    yield Constant(f"{theirs}.act_fn.eps", -1e-6, ())
+    yield Constant(f"{theirs}.act_fn.eps", -(2.0**-20), ())
 
 
 def _gated_by_itself(theirs: str, ours: str) -> Iterator[Slot | Constant]:

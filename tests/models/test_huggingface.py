@@ -18,7 +18,7 @@ from models.huggingface import architecture_for, export_folder, import_folder
 from models.huggingface.configs import write_config
 from models.huggingface.folders import network_of
 from models.huggingface.special_tokens import SpecialTokens
-from models.huggingface.weights import to_theirs
+from models.huggingface.weights import to_ours, to_theirs
 from models.presets import PRESETS
 from models.transformer import Transformer
 from models.transformer.attention import Attention
@@ -158,6 +158,24 @@ def test_dropout_is_where_it_is_there(name: str, tmp_path: Path, monkeypatch: py
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_what_was_saved_in_half_precision_is_read_again(dtype: torch.dtype, tmp_path: Path) -> None:
+    network = artifact(tmp_path / "artifact", SHAPES["apertus"][1])
+    theirs = to_theirs("apertus", network.cfg, {name: weight.detach() for name, weight in network.named_parameters()})
+    again = to_ours("apertus", network.cfg, {name: tensor.to(dtype) for name, tensor in theirs.items()})
+    for name, weight in network.named_parameters():
+        torch.testing.assert_close(again[name], weight.detach().to(dtype).float(), atol=1e-5, rtol=0)
+
+
+def test_a_token_that_is_named_as_minus_one_is_none() -> None:
+    with pytest.raises(UserError, match="which token ends a text"):
+        SpecialTokens.of_folder({"eos_token_id": -1}, {}, {}, {}, family="decoder", vocab_size=9)
+    found = SpecialTokens.of_folder(
+        {"bos_token_id": -1, "eos_token_id": [-1, 2], "pad_token_id": -1}, {}, {}, {}, family="decoder", vocab_size=9
+    )
+    assert found == SpecialTokens(2)
+
+
 RECIPES = sorted(
     path.stem for path in SHIPPED.glob("*.yaml") if "pretrain" in yaml.safe_load(path.read_text(encoding="utf-8"))
 )
@@ -243,6 +261,7 @@ def point_elsewhere(folder: Path) -> None:
         ("gpt2", point_elsewhere, r"model.safetensors: cannot be read as safetensors .*Git LFS"),
         ("gpt2", spoil_config(n_inner=99), "not of the shape that config.json says: .*ffn.down.weight"),
         ("llama", spoil_config(vocab_size=None), "does not say vocab_size"),
+        ("llama", spoil_config(eos_token_id="</s>"), r"names the token '</s>', which is no number"),
         ("apertus", another_activation, r"act_fn.alpha_p is \[0.5.*the network computes 32768 alone"),
         ("eurobert", another_gate, "up_proj.weight is not the same as its gate"),
         ("qwen3-moe", spoil_config(use_sliding_window=True, sliding_window=4), "use_sliding_window=true"),
