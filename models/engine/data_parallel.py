@@ -10,8 +10,10 @@ from torch import Tensor
 
 from models.config import ExecutionConfig, TrainingConfig
 from models.engine.deepspeed_config import deepspeed_config
+from models.engine.gate import Gate
 from models.engine.interface import Batch, Decision, Engine
 from models.engine.precision import newton_schulz_dtype
+from models.engine.processes import sum_over_replicas
 from models.engine.shares import partition
 from models.engine.tensor_parallel import gather, tensor_parallel_groups
 from models.optimizers import build_optimizer
@@ -34,6 +36,8 @@ class DataParallelEngine(Engine):
         import deepspeed
 
         super().__init__(training, execution, precision=precision, device=device)
+        if execution.tensor_parallel > 1:
+            self._gate = Gate(self._agreed)
         if execution.nvme_path is not None:
             self._prepare_disk()
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
@@ -77,6 +81,10 @@ class DataParallelEngine(Engine):
             losses.append(plain.detach())
             self._engine.step()
         return mean(), self._gate.norm
+
+    def _agreed(self, norm: float) -> float:
+        """Return one norm for all ranks: those of a replica may differ in the last bit, and then over a step."""
+        return sum_over_replicas([norm], self.execution, self.device)[0] / self.execution.replicas
 
     def _sum_squares(self, cut: Tensor, whole: Tensor) -> Tensor:
         if self.execution.tensor_parallel > 1:

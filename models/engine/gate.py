@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 
 class Gate:
-    """Decides, once a step, whether the update goes ahead."""
+    """Decides, once a step, whether the update goes ahead; `agree` makes one norm of what each rank has measured."""
 
-    def __init__(self) -> None:
+    def __init__(self, agree: Callable[[float], float] = float) -> None:
+        self._agree = agree
         self.norm = math.nan
         """Norm of the step's whole gradient before clipping; NaN where it was not finite."""
         self._decide: Callable[[float], bool] | None = None
@@ -26,7 +27,8 @@ class Gate:
         self.norm, self._decide = math.nan, decide
 
     def passes(self, norm: float) -> bool:
-        """Note the norm and tell whether the step is to be taken."""
+        """Note the norm and tell whether the step is to be taken; every rank must call it."""
+        norm = self._agree(norm)
         if not math.isfinite(norm):
             return False
         self.norm = norm
@@ -132,4 +134,4 @@ def _norm_and_clip(
             p.grad = None
         return
     if clipping:
-        torch.nn.utils.clip_grads_with_norm_(moved, clipping, norm)
+        torch.nn.utils.clip_grads_with_norm_(moved, clipping, torch.full_like(norm, gate.norm))

@@ -95,6 +95,12 @@ def poisoned(_module: Any, _inputs: Any, output: Any) -> Any:
     return output * math.nan if isinstance(output, Tensor) else tuple(poisoned(None, None, each) for each in output)
 
 
+def measure_apart(engine: Engine) -> None:
+    """Let ranks come to norms that differ a little, as where a GPU adds up in no fixed order."""
+    passes, rank = engine._gate.passes, torch.distributed.get_rank()
+    engine._gate.passes = lambda norm: passes(norm * (1 + 1e-6 * rank))  # type: ignore[method-assign]
+
+
 def share(engine: Engine, step: int, *, documents: bool) -> list[list[Tensor]]:
     """Return this rank's micro-batches of a step."""
     whole = sequences(step, documents=documents)
@@ -107,6 +113,8 @@ def share(engine: Engine, step: int, *, documents: bool) -> list[list[Tensor]]:
 def train(engine: Engine, folder: Path, *, first: int = 0, documents: bool) -> dict[str, Any]:
     """Train from step `first` on and return loss and norm of each step, and what the model is in the end."""
     begun = engine.full_weights()
+    if engine.execution.tensor_parallel > 1:
+        measure_apart(engine)
     average = Average(AVERAGED, engine) if engine.execution.offload_parameters != "nvme" else None
     held = folder / f"average-{engine.place}.pt"
     if first:
@@ -144,6 +152,8 @@ def train(engine: Engine, folder: Path, *, first: int = 0, documents: bool) -> d
     def validated() -> float:
         return sum_over_replicas([sum(engine.summed_loss(b) for b in batches)], engine.execution, engine.device)[0]
 
+    everywhere: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everywhere, told)
     averaged = None
     if average is not None:
         with average.in_place():
@@ -154,6 +164,7 @@ def train(engine: Engine, folder: Path, *, first: int = 0, documents: bool) -> d
         "losses": losses,
         "norms": norms,
         "told": told,
+        "told_alike": all(each == told for each in everywhere),
         "validation": nats,
         "logits": logits.tolist(),
         "bad": engine.bad_steps,

@@ -197,6 +197,7 @@ def test_the_loop_is_told_loss_and_norm_before_anything_changes(result: dict[str
     whole = result["whole"]
     pairs = [list(pair) for pair in zip(whole["losses"], whole["norms"], strict=True) if pair[1] is not None]
     assert whole["told"] == pairs
+    assert whole["told_alike"], "ranks would judge a norm at the threshold apart"
 
 
 def test_training_goes_on_from_a_checkpoint_bit_for_bit(result: dict[str, Any], name: str) -> None:
