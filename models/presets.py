@@ -112,6 +112,23 @@ DECIDED: Final = (
 )
 """Keys of a training that a preset or a dial may decide."""
 
+SIZES: Final = (
+    "preset",
+    "layers",
+    "decoder_layers",
+    "heads",
+    "kv_heads",
+    "head_width",
+    "width",
+    "ffn_width",
+    "sequence_length",
+    "max_positions",
+    "sliding_window",
+    "global_every",
+    "rope_scaling",
+)
+"""Keys of a shape that follow from how large it is, or name one that was published."""
+
 PRESETS: Final[Mapping[str, Preset]] = {
     "gpt2-124m": _gpt2(12, 768, 12, 124_439_808, 6e-4, 512),
     "gpt2-350m": _gpt2(24, 1024, 16, 354_823_168, 3e-4, 512),
@@ -220,16 +237,34 @@ def gives_way(base: Any, over: Any) -> Any:
     """Return the raw training in a recipe without what `over`, which is put over it, decides by a preset or a dial.
 
     So a recipe that extends another one, and `--set`, may choose a preset: what the other one says by hand of the
-    shape, or of shape and training, does not stand against it.
+    shape, or of shape and training, does not stand against it.  With a dial, which knows sizes alone, an encoder or an
+    encoder-decoder stays one.
     """
     if not isinstance(base, Mapping) or not isinstance(over, Mapping):
         return base
     if any(over.get(name) is not None for name in ("preset", "dial")):
-        return {key: value for key, value in base.items() if key not in DECIDED}
+        kept = {key: value for key, value in base.items() if key not in DECIDED}
+        return kept if over.get("preset") is not None else {**kept, **_unsized(base)}
     model = over.get("model")
     if isinstance(model, Mapping) and model.get("preset") is not None:
         return {key: value for key, value in base.items() if key != "model"}
     return base
+
+
+def _unsized(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what no dial decides of the raw training of an encoder or an encoder-decoder: its objective, and of its
+    shape what is no size."""
+    whole = PRESETS.get(str(training.get("preset")))
+    model, objective = training.get("model") or {}, training.get("objective")
+    if not isinstance(model, Mapping):
+        return {}
+    shape = PRESETS.get(str(model.get("preset"))) or whole
+    model = {**(shape.model if shape is not None else {}), **model}
+    if model.get("family", "decoder") == "decoder":
+        return {}
+    objective = objective or (whole.training.get("objective") if whole is not None else None)
+    kept = {"model": {key: value for key, value in model.items() if key not in SIZES}}
+    return kept if objective is None else {**kept, "objective": objective}
 
 
 def expand_model(value: Any) -> Any:

@@ -10,6 +10,7 @@ from flows.recipe import Recipe
 from flows.recipe_file import read_recipe
 from models.dial import reasons
 from models.parameters import multiplied, training_flops
+from models.presets import gives_way
 from tasks.pretrain import PretrainConfig
 
 
@@ -105,6 +106,22 @@ def test_a_recipe_counts_with_the_vocabulary_that_its_tokenizer_is_asked_for() -
     assert vocabulary("pretrain.dial.vocab_size=65") == 65
     with pytest.raises(ValidationError, match="say how many tokens the vocabulary will have"):
         vocabulary("tokenizer={kind: model}", "pretrain.initial_weights=another")
+
+
+def test_the_recipe_of_an_encoder_or_an_encoder_decoder_trains_one_with_a_dial_too() -> None:
+    for name, family, positions in (("bert-tiny", "encoder", "rope"), ("t5-tiny", "encoder_decoder", "relative")):
+        pretrain = Recipe.model_validate(read_recipe(name, ["pretrain.dial.depth=2"])).pretrain
+        shape, written = pretrain.model, read_recipe(name)["pretrain"]
+        assert (shape.layers, shape.width, shape.resolved_decoder_layers) == (2, 128, 2)
+        assert (shape.family, shape.positions, shape.activation, shape.qk_norm) == (family, positions, "relu2", False)
+        assert pretrain.objective.kind == written["objective"]["kind"]
+        assert pretrain.optimizer.learning_rate == written["optimizer"]["learning_rate"] == 0.02
+    base = {"preset": "bert-base", "steps": 9}
+    left = gives_way(base, {"dial": {"depth": 2}})
+    assert (left["model"]["family"], left["objective"]) == ("encoder", {"kind": "masked"})
+    assert not {"preset", "steps"} & {*left}
+    assert not {"layers", "width", "heads"} & {*left["model"]}
+    assert gives_way(base, {"preset": "gpt2-124m"}) == {}
 
 
 @pytest.mark.parametrize(
