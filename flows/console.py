@@ -18,7 +18,7 @@ from infra.progress import measured
 
 LINE_SECONDS = 30.0
 """Least time between two lines about a step that goes on, where nothing can be drawn."""
-_STYLE = {"ran": "green", "cached": "cyan", "failed": "red", "pending": "dim"}
+_STYLE = {"ran": "green", "cached": "cyan", "failed": "red", "stopped": "yellow", "pending": "dim"}
 
 
 class ConsoleObserver:
@@ -81,7 +81,8 @@ class ConsoleObserver:
             return
         if record.state == "ran":
             self.built.add(record.step)
-        parts = [f"{record.step:<13}", f"[{_STYLE[record.state]}]{record.state:<7}[/]", f"{record.seconds:7.1f} s"]
+        state = "stopped" if record.stopped else record.state
+        parts = [f"{record.step:<13}", f"[{_STYLE[state]}]{state:<7}[/]", f"{record.seconds:7.1f} s"]
         if record.artifact is not None:
             counters = record.artifact.counters
             parts.append(record.artifact.digest[:12])

@@ -21,6 +21,7 @@ from flows.summary import STEPS, in_order, sections
 from flows.train_classifier import classifier_steps
 from flows.train_from_scratch import all_steps
 from infra.artifacts import Artifact, ArtifactStore
+from infra.errors import needs_mending, reason, told_to_stop
 from infra.execution import Options, Progress, StepRecord, StepRunner
 from infra.planning import Planner
 from infra.processes import Workers
@@ -81,6 +82,10 @@ class Run:
     planned: list[str]
     status: Literal["running", "completed", "failed"] = "running"
     error: str | None = None
+    stopped: bool = False
+    """Whether a run that is "failed" was told to stop."""
+    to_mend: bool = False
+    """Whether it would fail again if nothing was changed."""
     seconds: float = 0.0
     report: str | None = None
     began: float = field(default_factory=time.monotonic)
@@ -183,7 +188,8 @@ def run(recipe: AnyRecipe, options: Options | None = None) -> Iterator[Run]:
                 yield this
             this.status = "completed"
         except BaseException as exc:
-            this.status, this.error = "failed", " ".join(str(exc).split()) or type(exc).__name__
+            this.status, this.error = "failed", reason(exc)
+            this.stopped, this.to_mend = told_to_stop(exc), needs_mending(exc)
             raise
         finally:
             _active.reset(token)
@@ -253,6 +259,8 @@ def _report(this: Run) -> None:
             planned=this.planned,
             seconds=this.seconds,
             error=this.error,
+            stopped=this.stopped,
+            to_mend=this.to_mend,
             resume_command=this.resume_command,
         )
         html = render_report(run)

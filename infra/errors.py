@@ -35,3 +35,19 @@ class WorkerDiedError(MillraceError):
 
 class PreemptedError(MillraceError):
     """Work that was told to stop, and saved what it had done; goes on when it is started again, which is no retry."""
+
+
+def told_to_stop(exc: BaseException) -> bool:
+    """Tell whether nothing failed: somebody, or the machine, wanted the work to end."""
+    by_prefect = type(exc).__name__ == "TerminationSignal"  # SIGTERM, while it runs a flow
+    return by_prefect or isinstance(exc, (PreemptedError, KeyboardInterrupt))
+
+
+def reason(exc: BaseException) -> str:
+    """Return in one line why a step, or a run, ended."""
+    return " ".join(str(exc).split()) or ("interrupted" if told_to_stop(exc) else type(exc).__name__)
+
+
+def needs_mending(exc: BaseException) -> bool:
+    """Tell whether the same thing, run again, would end in the same error."""
+    return isinstance(exc, (UserError, DataError))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from infra.artifacts import Artifact, ArtifactStore, Claim, Work
-from infra.errors import MillraceError, UserError
+from infra.errors import MillraceError, UserError, reason, told_to_stop
 from infra.manifests import Counters, File, Identity
 from infra.preemption import NOTE
 from infra.processes import Workers
@@ -33,6 +33,8 @@ class StepRecord:
     shards: int = 0
     shards_cached: int = 0
     label: str = ""
+    stopped: bool = False
+    """Whether a step that is "failed" was told to stop."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,8 @@ class StepRunner:
             artifact = self.build(step, cfg, inputs, record)
             record.artifact = None if isinstance(artifact, Pending) else artifact
         except BaseException as exc:
-            record.why = " ".join(str(exc).split()) or type(exc).__name__
+            record.why = reason(exc)
+            record.stopped = told_to_stop(exc)
             raise
         finally:
             record.seconds = time.monotonic() - began

@@ -21,6 +21,7 @@ from flows.commands.interface import (
 )
 from infra.artifacts import ArtifactStore
 from infra.embedded import EmbeddedServer, prepare_environment
+from infra.errors import needs_mending
 from infra.retries import patiently
 from infra.settings import settings
 
@@ -58,11 +59,12 @@ def run(
         observer.set(watching)
         try:
             summary = _flow(loaded, options, server)
-        except BaseException:
+        except BaseException as exc:
             if as_json and watching.summary is not None:
                 print_json(watching.summary)
             again += [part for step in force or [] if step not in watching.built for part in ("--force", step)]
-            sys.stderr.write(f"to go on from where it stopped: {shlex.join(again)}\n")
+            how = "once what is wrong is mended, go on with" if needs_mending(exc) else "to go on from where it stopped"
+            sys.stderr.write(f"{how}: {shlex.join(again)}\n")
             raise
     if as_json:
         print_json(summary)

@@ -29,6 +29,8 @@ def collect(
     planned: Sequence[str] = (),
     seconds: float = 0.0,
     error: str | None = None,
+    stopped: bool = False,
+    to_mend: bool = False,
     resume_command: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> RunReport:
@@ -69,6 +71,8 @@ def collect(
             "status": status,
             "seconds": seconds,
             "error": error,
+            "stopped": stopped,
+            "to_mend": to_mend,
             "resume_command": resume_command,
             "steps": rows,
             "funnel": tuple(row for name in inner if (row := _funnel_row(name, every[name])) is not None),

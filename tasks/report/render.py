@@ -101,6 +101,11 @@ def verdict(run: RunReport) -> tuple[str, str]:
     """Return ("good" | "fair" | "bad", one sentence) that says what came of the run."""
     if run.status == "failed":
         failed = next((row.step for row in run.steps if row.state == "failed"), None)
+        if run.stopped:
+            return (
+                "fair",
+                f"The run was told to stop {f'in {failed}' if failed else 'between two steps'}, and can go on.",
+            )
         return "bad", f"The run stopped at {failed}." if failed else "The run stopped before its first step."
     if (classifier := run.evaluation.get("classifier")) is not None:
         return _of_classifier(classifier)

@@ -225,6 +225,10 @@ class RunReport(_Part):
     status: Literal["completed", "failed"]
     seconds: float = 0.0
     error: str | None = None
+    stopped: bool = False
+    """Whether it is "failed" because it was told to stop."""
+    to_mend: bool = False
+    """Whether it would fail again if nothing was changed."""
     resume_command: str | None = None
     steps: tuple[StepRow, ...] = ()
     funnel: tuple[FunnelRow, ...] = ()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -108,8 +109,10 @@ def test_an_interrupted_run_says_how_to_go_on_and_leaves_no_process(
     assert "Traceback" not in err
     _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
+    assert re.search(rf"{place.removesuffix('.shard')} +stopped ", err), err[-2000:]
     (run,) = (world.folder / ".millrace" / "runs").iterdir()
     assert json.loads((run / "summary.json").read_text())["status"] == "failed"
+    assert "told to stop in" in (run / "report.html").read_text()
 
 
 def test_two_runs_at_once_publish_each_artifact_once(world: World, undisturbed: Undisturbed) -> None:

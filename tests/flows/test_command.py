@@ -220,7 +220,8 @@ def test_a_failed_run_says_why_on_one_line_and_how_to_go_on(world: World, prefec
     assert failed.returncode in (1, 2)
     assert "Traceback" not in failed.stderr
     *_, resume, reason = failed.stderr.strip().splitlines()
-    assert resume == f"to go on from where it stopped: millrace run {recipe} --set split.validation_fraction=0.000001"
+    again = f"millrace run {recipe} --set split.validation_fraction=0.000001"
+    assert resume == f"once what is wrong is mended, go on with: {again}"
     assert reason.startswith("millrace: ")
     assert "validation" in reason
     (run,) = (world.folder / ".millrace" / "runs").iterdir()

@@ -355,6 +355,16 @@ def test_a_failed_run_says_where_it_stopped_why_and_how_to_go_on() -> None:
         assert nothing in html
 
 
+def test_a_run_that_was_told_to_stop_has_not_failed_and_one_that_is_wrong_is_to_be_mended_first() -> None:
+    steps = (StepRow(step="tokens", state="cached"), StepRow(step="pretrain", state="failed"))
+    failed = RunReport(run_id="r", recipe_name="x", status="failed", steps=steps, error="why", resume_command="go on")
+    stopped = render_report(failed.model_copy(update={"stopped": True}))
+    assert "The run was told to stop in pretrain, and can go on." in stopped
+    assert '<span class="badge failed">stopped</span>' in stopped
+    assert "To go on from there:" in stopped
+    assert "Once that is mended, go on with:" in render_report(failed.model_copy(update={"to_mend": True}))
+
+
 def test_a_run_that_did_nothing_still_has_a_report() -> None:
     html = render_report(RunReport(run_id="r", recipe_name="x", status="failed"))
     assert "The run stopped before its first step." in html
