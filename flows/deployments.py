@@ -22,7 +22,8 @@ _threads: Any = ThreadPoolTaskRunner(max_workers=settings().workers)
 @flow(name="corpus", task_runner=_threads)
 def corpus(recipe: Recipe) -> dict[str, Any]:
     """Turn the recipe's sources into training tokens."""
-    with run(recipe) as this:
+    last = "tokens" if recipe.card is None else "card"
+    with run(recipe, Options(until=last)) as this:  # a machine that makes a corpus need not be one that can train
         corpus_steps(recipe)
     return this.summary()
 

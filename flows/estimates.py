@@ -8,12 +8,13 @@ import json
 from flows.recipe import Recipe
 from flows.references import initial_weights
 from infra.errors import UserError
+from infra.launch.clusters import KubernetesConfig
 from infra.launch.hosts import read_hostfile, spread
 from models.dial import CHARACTERS
 from models.machine_memory import machine_memory
 from models.memory import estimate, fitting, shown
-from models.parameters import count_parameters, training_flops
-from models.telemetry import require_trackers
+from models.parameters import count_parameters
+from models.telemetry import require_trackers, step_flops
 from tasks.tokenizer import CharactersConfig, ModelVocabulary
 
 
@@ -23,12 +24,13 @@ def training_estimate(recipe: Recipe) -> list[str]:
     step = cfg.batch * cfg.window
     tokens = cfg.steps * step
     whole = " at most" if cfg.batch_warmup or cfg.length_warmup else ""
-    flops = tokens * training_flops(cfg.model, vocab_size)
+    flops = cfg.steps * step_flops(cfg, vocab_size)
     about = f"{count_parameters(cfg.model, vocab_size).total:,} parameters with a vocabulary of {vocab_size:,}"
     lines = [f"{about}; {cfg.steps:,} steps of {step:,} tokens{whole}: {tokens:,} tokens, {flops:.3g} FLOPs"]
-    if cfg.execution.cluster is not None:
-        held = estimate(cfg, cfg.execution, vocab_size=vocab_size, device="cuda")
-        return [*lines, f"a rank takes about {shown(held.total)} of a GPU ({held})"]
+    if (cluster := cfg.execution.cluster) is not None:
+        none = isinstance(cluster, KubernetesConfig) and not cluster.gpus_per_node
+        held = estimate(cfg, cfg.execution, vocab_size=vocab_size, device="cpu" if none else "cuda")
+        return [*lines, f"a rank takes about {shown(held.total)}{'' if none else ' of a GPU'} ({held})"]
     machine = machine_memory()
     execution = cfg.execution
     try:

@@ -1,10 +1,15 @@
 """What a training will take is said by `plan`, and what cannot be trained here is refused before its corpus is made."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from flows.command import execute
+from flows.estimates import training_estimate
+from flows.recipe import load_recipe
+from infra.errors import UserError
 from models.machine_memory import MachineMemory, machine_memory
 
 LARGE = "pretrain.model={layers: 48, width: 8192, heads: 64, sequence_length: 128}"
@@ -48,6 +53,31 @@ def test_what_this_machine_can_never_train_is_refused_before_its_corpus_is_made(
     assert said in message
     assert len(message.splitlines()) == 1
     assert not (tmp_path / "store/artifacts").exists()
+
+
+def test_a_corpus_alone_is_made_where_its_training_is_impossible(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import deployments
+
+    recipe = load_recipe("shakespeare-char", sets=[LARGE], inputs=[text])
+    monkeypatch.setattr("flows.runs._leave", lambda _run: None)
+    monkeypatch.setattr(deployments, "corpus_steps", lambda _recipe: None)
+    assert deployments.corpus.fn(recipe)["status"] == "completed"
+    with pytest.raises(UserError, match="use a smaller model"):
+        deployments.pretrain.fn(recipe)
+
+
+@pytest.mark.parametrize(
+    ("name", "launcher", "takes"),
+    [
+        ("web-pages", "slurm", "7,342,848 parameters.* 4.25e.13 FLOPs.* of a GPU"),
+        ("t5-tiny", "kubernetes", "2,256,000 tokens, 4.75e.13 FLOPs.*[MG]iB [(]weights"),  # targets are few
+    ],
+)
+def test_what_a_training_elsewhere_takes(name: str, launcher: str, takes: str, text: str) -> None:
+    where = {"launcher": launcher, "kubernetes": {"image": "i", "claim": "c"} if launcher == "kubernetes" else None}
+    recipe = load_recipe(name, sets=[f"pretrain.execution={json.dumps(where)}"], inputs=[text])
+    said = " ".join(training_estimate(recipe))
+    assert re.search(takes, said), said
 
 
 def test_a_gpu_that_nobody_may_use_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
