@@ -44,9 +44,13 @@ def disk_free(path: Path) -> int:
 
 
 def _gpus() -> MachineMemory | None:
-    """Return the memory of the GPU with the least, as nvidia-smi says; None without a GPU or a torch that uses one."""
+    """Return the memory of the GPU with the least, as nvidia-smi says; None without a GPU or a torch that uses one.
+
+    Where CUDA_VISIBLE_DEVICES names some, they are taken to be the largest: CUDA counts in another order than nvidia-smi.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if "+cpu" in version("torch") or os.environ.get("DS_ACCELERATOR") == "cpu" or visible in ("", "-1"):
+    hidden = visible is not None and visible.strip(" ,") in ("", "-1")
+    if "+cpu" in version("torch") or os.environ.get("DS_ACCELERATOR") == "cpu" or hidden:
         return None
     query = ["nvidia-smi", "--query-gpu=memory.total,name", "--format=csv,noheader,nounits"]
     try:
@@ -57,8 +61,12 @@ def _gpus() -> MachineMemory | None:
     sizes = [(int(size) << 20, name.strip()) for size, name in cards if size.strip().isdigit()]
     if not sizes:
         return None
-    size, name = min(sizes)
-    devices = len(sizes) if visible is None else min(len(sizes), len(visible.split(",")))
+    devices = len(sizes)
+    if visible is not None:
+        named = [each for each in visible.split(",") if each.strip()]
+        slices = any(each.strip().startswith("MIG-") for each in named)  # of which a card has several
+        devices = len(named) if slices else min(devices, len(named))
+    size, name = sorted(sizes, reverse=True)[:devices][-1]
     return MachineMemory("cuda", size, name, shared=False, devices=devices)
 
 

@@ -89,7 +89,9 @@ def test_a_gpu_that_nobody_may_use_is_none(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert machine_memory() == MachineMemory("cuda", 40 << 30, "NVIDIA B", shared=False, devices=3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert machine_memory().devices == 2
+    assert machine_memory() == MachineMemory("cuda", 80 << 30, "NVIDIA A", shared=False, devices=2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-a,MIG-b,MIG-c,MIG-d")
+    assert machine_memory().devices == 4
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert machine_memory().device == "cpu"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
