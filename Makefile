@@ -23,7 +23,8 @@ demo: $(STAMP)
 
 # Side by side: mypy works on one core alone.
 test: $(STAMP)
-	$(MAKE) --no-print-directory --jobs=2 lint pytest
+	@$(MAKE) --no-print-directory --jobs=2 lint pytest || { \
+		echo 'make test: failed. If pytest has passed, `make lint` says again what is wrong.' >&2; exit 1; }
 
 lint: $(STAMP)
 	ruff check .
