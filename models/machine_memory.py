@@ -46,7 +46,7 @@ def disk_free(path: Path) -> int:
 def _gpus() -> MachineMemory | None:
     """Return the memory of the GPU with the least, as nvidia-smi says; None without a GPU or a torch that uses one.
 
-    Where CUDA_VISIBLE_DEVICES names some, they are taken to be the largest: CUDA counts in another order than nvidia-smi.
+    Where CUDA_VISIBLE_DEVICES names some, they are taken to be the largest: CUDA counts otherwise than nvidia-smi.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     hidden = visible is not None and visible.strip(" ,") in ("", "-1")
