@@ -49,3 +49,19 @@ def test_what_only_a_gpu_runs_is_tried_part_by_part(tmp_path: Path, monkeypatch:
     assert found["attention"]["ok"], found
     assert [len(checks), sum(check["flex"] < 1e-3 for check in checks.values())] == [5, 5]
     assert max(check["flex"] for check in checks.values()) > 0  # which is another way of computing it
+
+
+def test_a_larger_size_may_take_what_smaller_ones_leave_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = dict[str, float]()
+
+    def measured(argv: list[str]) -> int:
+        size, limit = (argv[argv.index(option) + 1] for option in ("--sizes", "--limit-seconds"))
+        tried[size] = float(limit)
+        return int(size == "124m")  # it fails, and the others are measured all the same
+
+    monkeypatch.setattr(throughput, "main", measured)
+    assert on_a_gpu.main(["--parts", "throughput", "--results", str(tmp_path)]) == 1
+    assert tried == {"124m": 100, "350m": 150, "1.3b": 300}
+    assert json.loads((tmp_path / "throughput.json").read_text())["ended"] == "failed: 124m"
