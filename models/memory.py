@@ -98,21 +98,36 @@ def estimate(
         weights += 4 * mine // (replicas if stage == 3 else 1)
     if training.precision in ("bf16_autocast", "auto"):
         weights += 2 * multiplied(cfg, vocab_size) // execution.ranks_per_replica  # cast for the matrix products
-    activations, logits = activation_bytes(training, execution, vocab_size=vocab_size, device=device)
-    logits *= micro
-    if execution.loss_chunk is not None:
-        logits = min(logits, execution.loss_chunk * logits // (micro * cfg.sequence_length))
+    activations, logits = _live(
+        training, execution, micro, accumulation * planned // micro, vocab_size=vocab_size, device=device
+    )
     return Memory(
         weights=0 if off_parameters else weights,
         gradients=0 if off_optimizer and stage > 1 else gradients,
         optimizer=0 if off_optimizer else optimizer,
         step=_step(training, execution, vocab_size=vocab_size, off_optimizer=off_optimizer),
-        activations=micro * activations // execution.ranks_per_replica,
-        logits=logits // execution.tensor_parallel,
+        activations=activations,
+        logits=logits,
         process=PROCESS[device],
         made=4 * counted if execution.tensor_parallel > 1 else 0,
         together=accumulation * planned > micro or execution.pipeline_stages > 1,
     )
+
+
+def _live(
+    training: TrainingConfig, execution: ExecutionConfig, micro: int, accumulation: int, *, vocab_size: int, device: str
+) -> tuple[int, int]:
+    """Return the bytes of activations and logits of so many micro-batches, on the rank that holds most.
+
+    Of a pipeline's stages the first keeps as many micro-batches as there are stages, the last one with its logits.
+    """
+    activations, logits = activation_bytes(training, execution, vocab_size=vocab_size, device=device)
+    chunk = execution.loss_chunk
+    scored = micro * _targets(training) if chunk is None else min(chunk, micro * _targets(training))
+    logits = logits * scored // _targets(training) // execution.tensor_parallel
+    activations = micro * activations // execution.ranks_per_replica
+    first = activations * min(execution.pipeline_stages, accumulation)
+    return (first, 0) if first > activations + logits else (activations, logits)
 
 
 def _state(training: TrainingConfig, vocab_size: int) -> int:
@@ -171,23 +186,40 @@ def _check_disk(training: TrainingConfig, execution: ExecutionConfig, vocab_size
 def activation_bytes(
     training: TrainingConfig, execution: ExecutionConfig, *, vocab_size: int, device: str
 ) -> tuple[int, int]:
-    """Return what autograd keeps of one sequence, in bytes: of the blocks, and of the logits at the loss."""
+    """Return what autograd keeps of one sequence, in bytes: of the blocks, and of the logits at the loss.
+
+    A decoder that reads an encoder has as many positions as there are targets.
+    """
     cfg = training.model
     # Under autocast the residual stream stays in fp32, and what is multiplied is cast.
     element = {"fp32": 4, "bf16": 2, "fp16": 2}.get(training.precision, 3)
-    blocks = [_kept_of_block(cfg, layer, cross=cross, matrices=device == "cpu") for layer, cross in _layers(cfg)]
+    source, decoded = cfg.sequence_length, _decoded(training)
+    layers = [(layer, cross, decoded if cross else source) for layer, cross in _layers(cfg)]
+    positions = sum(length for *_, length in layers)
+    blocks = [_kept_of_block(cfg, *each, matrices=device == "cpu") for each in layers]
     kept = sum(blocks)
     if execution.activation_checkpointing == "full":  # what goes into each block, and all of the one that is run again
-        kept = len(blocks) * cfg.width + max(blocks)
+        kept = positions * cfg.width + max(blocks)
     elif execution.activation_checkpointing == "selective":
-        kept = len(blocks) * _kept_selectively(cfg) + max(blocks)
+        kept = positions * _kept_selectively(cfg) + max(blocks)
     rest = (3 if cfg.norm == "rmsnorm" else 2) * cfg.width + cfg.head_transform * 4 * cfg.width
-    length = cfg.sequence_length
     # log-probabilities, their gradient and that of the logits, in fp32, and once more what bends them
     logits = (12 + (4 if cfg.logit_softcap else 0) + (0 if training.precision == "fp32" else 2)) * vocab_size
+    return element * (kept + source * rest), _targets(training) * logits
+
+
+def _decoded(training: TrainingConfig) -> int:
+    """Return how many positions of a sequence the network that writes has."""
+    if training.objective.kind == "denoising":
+        return training.objective.lengths(training.window)[1]
+    return training.model.sequence_length
+
+
+def _targets(training: TrainingConfig) -> int:
+    """Return at how many positions of a sequence the network is asked."""
     if training.objective.kind == "masked":
-        logits = int(logits * training.objective.probability)
-    return length * element * (kept + rest), length * logits
+        return max(1, int(training.model.sequence_length * training.objective.probability))
+    return _decoded(training)
 
 
 def _kept_selectively(cfg: ModelConfig) -> int:
@@ -204,8 +236,8 @@ def _layers(cfg: ModelConfig) -> list[tuple[int, bool]]:
     return layers
 
 
-def _kept_of_block(cfg: ModelConfig, layer: int, *, cross: bool, matrices: bool) -> int:
-    """Return how many elements autograd keeps of one position in one block.
+def _kept_of_block(cfg: ModelConfig, layer: int, cross: bool, length: int, *, matrices: bool) -> int:
+    """Return how many elements autograd keeps of one sequence of that length in one block.
 
     Counted with saved_tensors_hooks: a norm keeps its input and output, RMSNorm what it divided as well; attention its
     queries, keys, values and output; and the whole matrix of weights where no fused kernel does (`matrices`: on a CPU
@@ -215,7 +247,7 @@ def _kept_of_block(cfg: ModelConfig, layer: int, *, cross: bool, matrices: bool)
     queries, keys = cfg.heads * cfg.resolved_head_width, cfg.resolved_kv_heads * cfg.resolved_head_width
     attention = (2 + 2 * cfg.qk_norm) * (queries + keys)
     if cfg.positions == "relative" or (matrices and (cfg.dropout or cfg.attention_softcap)):
-        attention += 3 * cfg.heads * cfg.sequence_length
+        attention += 3 * cfg.heads * length
     branches = 2 + cross
     hidden = {"relu": 1}.get(cfg.activation, 4 if cfg.gated else 2)
     if cfg.moe is not None and cfg.has_experts(layer):
@@ -225,7 +257,8 @@ def _kept_of_block(cfg: ModelConfig, layer: int, *, cross: bool, matrices: bool)
         hidden_elements = hidden * cfg.resolved_ffn_width
     within = (2 if cfg.activation == "relu" else 1) * cfg.resolved_ffn_width * (cfg.family == "encoder_decoder")
     dropped = branches * cfg.width + within if cfg.dropout else 0
-    return branches * norm + (1 + cross) * attention + hidden_elements + dropped
+    read = (2 + 2 * cfg.qk_norm) * keys * (cfg.sequence_length - length) if cross else 0  # of the source
+    return length * (branches * norm + (1 + cross) * attention + hidden_elements + dropped) + read
 
 
 def fitting(

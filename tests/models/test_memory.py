@@ -52,7 +52,9 @@ def test_activations_are_what_autograd_keeps(shape: dict[str, Any]) -> None:
         return tensor
 
     tokens = torch.randint(0, 50, (4, 64))
-    sources = {"source_BS": tokens} if cfg.model.family == "encoder_decoder" else {}
+    sources = {}
+    if cfg.objective.kind == "denoising":  # targets are fewer than what is read
+        sources, tokens = {"source_BS": tokens}, tokens[:, : cfg.objective.lengths(cfg.window)[1]]
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network(tokens, tokens, **sources)
     saved = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / 4
@@ -71,6 +73,26 @@ def test_checkpointing_and_chunks_of_the_loss_save_what_they_are_for() -> None:
     assert full.activations == 4 * 4 * 64 * (12 * 64 + (none.activations // (4 * 4 * 64) - 3 * 64) // 12 + 3 * 64)
     assert memory(loss_chunk=32).logits * 8 == none.logits  # of 4 times 64 targets
     assert memory(loss_chunk=1000).logits == none.logits
+
+
+def test_a_denoisers_decoder_has_few_positions_and_the_first_stage_of_a_pipeline_several_micro_batches() -> None:
+    denoising = training({"preset": "t5-small"}, objective={"kind": "denoising"})
+    held = estimate(denoising, ExecutionConfig(micro_batch=1), vocab_size=32128, device="cuda")
+    targets = denoising.objective.lengths(denoising.window)[1]  # type: ignore[union-attr]
+    assert targets < 512 / 4
+    assert 12 * 32128 * targets <= held.logits <= 16 * 32128 * targets
+    chunk = ExecutionConfig(micro_batch=1, loss_chunk=targets // 2)
+    assert estimate(denoising, chunk, vocab_size=32128, device="cuda").logits == pytest.approx(
+        held.logits / 2, rel=0.01
+    )
+
+    cfg = training({**SMALL, "layers": 12}, batch=16)
+    stages = [ExecutionConfig(ranks=n, pipeline_stages=n, micro_batch=2) for n in (1, 2, 4)]
+    one, two, four = (estimate(cfg, plan, vocab_size=5000, device="cpu") for plan in stages)
+    assert (two.activations, two.logits) == (one.activations // 2, one.logits)  # the last: a large vocabulary
+    small = [estimate(cfg, plan, vocab_size=50, device="cpu").activations for plan in stages]
+    assert small == [one.activations] * 3  # the first: four micro-batches of a quarter of the blocks
+    assert four.logits == one.logits
 
 
 def test_stages_precision_and_offload_take_what_zero_says() -> None:
