@@ -54,7 +54,7 @@ def how_trained(
     model, optimizer, schedule = (params[name] for name in ("model", "optimizer", "schedule"))
     both = f"{model['layers']}+{model['decoder_layers'] or model['layers']}"
     layers = both if model["family"] == "encoder_decoder" else model["layers"]
-    memory = max((row.get("memory_bytes", 0) for row in _rows(throughput)), default=0) if throughput is not None else 0
+    wait = counted["data_wait_share"]
     mfu, ranks = counted.get("mfu"), counted["ranks"]
     rows = [
         (
@@ -71,8 +71,13 @@ def how_trained(
         ("Precision", f"{counted['precision']}: {counted['precision_reason']}"),
         ("Device", f"{ranks} {'rank' if ranks == 1 else 'ranks'} on {counted['device']}"),
         ("Model FLOP utilisation", f"{mfu:.1%}" if mfu is not None else f"unknown: {counted['mfu_reason']}"),
-        ("Memory of the first rank", f"{memory / 2**30:.2f} GiB at most" if memory else "–"),
-        ("Time in steps", f"{counted['training_seconds']:,.1f} s, {counted['data_wait_share']:.2%} of it for data"),
+        ("Memory of the first rank", _memory(_rows(throughput) if throughput is not None else [])),
+        (
+            "Time in steps",
+            f"{counted['training_seconds']:,.1f} s since it was last started, {wait:.2%} of it for data"
+            if wait is not None
+            else "one step at most since it was last started",
+        ),
         (
             "Skipped",
             f"{counted['bad_steps']:,} steps not finite, {counted['spikes']:,} spikes; "
@@ -80,6 +85,15 @@ def how_trained(
         ),
     ]
     return rows
+
+
+def _memory(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return the most memory that was taken, of the host and of the GPU where there is one."""
+    most = {"": 0, " of its GPU": 0}
+    for row in rows:
+        for where, name in zip(most, ("memory_bytes", "gpu_reserved_bytes"), strict=True):
+            most[where] = max(most[where], row.get(name, 0))
+    return ", ".join(f"{size / 2**30:.2f} GiB{where} at most" for where, size in most.items() if size) or "–"
 
 
 def _rows(file: File) -> list[dict[str, Any]]:

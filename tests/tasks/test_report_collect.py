@@ -186,7 +186,9 @@ def test_a_document_that_split_cuts_is_one_document(finish: Finish, tmp_path: Pa
 
 def test_the_report_says_how_a_model_was_trained(finish: Finish, tmp_path: Path) -> None:
     (tmp_path / "pretrain/logs").mkdir(parents=True)
-    rows = [{"step": n, "tokens_per_second": 9.0, "memory_bytes": n << 29} for n in (2, 3)]
+    rows = [
+        {"step": n, "tokens_per_second": 9.0, "memory_bytes": n << 29, "gpu_reserved_bytes": n << 31} for n in (2, 3)
+    ]
     (tmp_path / "pretrain/logs/throughput.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "pretrain/curve.jsonl").write_text('{"step": 1, "loss": 3.0}\n{"step": 2, "loss": 2.0}\n')
     metrics = {
@@ -211,11 +213,13 @@ def test_the_report_says_how_a_model_was_trained(finish: Finish, tmp_path: Path)
         "Precision": "fp32: the recipe says so",
         "Device": "2 ranks on CPU",
         "Model FLOP utilisation": "unknown: no peak is known",
-        "Memory of the first rank": "1.50 GiB at most",
-        "Time in steps": "61.2 s, 0.20% of it for data",
+        "Memory of the first rank": "1.50 GiB at most, 6.00 GiB of its GPU at most",
+        "Time in steps": "61.2 s since it was last started, 0.20% of it for data",
         "Skipped": "1 steps not finite, 2 spikes; 0 times gone back, 0 batches passed over",
     }
     assert "in micro-batches of 4 a rank" in render_report(run)
+    made.metrics["data_wait_share"] = None  # started again for its last step
+    assert dict(report({"pretrain": made}).how_trained)["Time in steps"] == "one step at most since it was last started"
 
 
 def test_languages_and_lengths_are_counted_before_and_after_select(artifacts: dict[str, Artifact]) -> None:
