@@ -164,11 +164,7 @@ class Checkpointing:
                 self._store.fetch(found.name)
             if anew:
                 self._say("cutting the checkpoint of %s anew for %s", layout(found.about), layout(self._about))
-                convert(
-                    folder / "engine" / "engine",
-                    folder / "universal" / "engine",
-                    optimizer=self.job.training.optimizer.kind,
-                )
+                convert(folder / "engine" / "engine", folder / "universal" / "engine")
         dist.barrier()
         self.engine.load(folder / ("universal" if anew else "engine"), universal=anew)
         mine = folder / "state" / f"random-{self.rank:05d}.pt"

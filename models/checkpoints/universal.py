@@ -16,8 +16,6 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-WITHOUT_SECOND_MOMENT = ("muon", "lion")
-"""Optimisers that keep less of some parameters than the two moments that the converter looks for."""
 LAYOUT = ("ranks", "zero_stage", "tensor_parallel", "pipeline_stages", "offload_optimizer")
 """What of a run says how its state is cut."""
 
@@ -43,17 +41,16 @@ def why_not_convertible(about: Mapping[str, Any], run: Mapping[str, Any]) -> str
     return None
 
 
-def convert(folder: Path, target: Path, *, optimizer: str) -> Path:
+def convert(folder: Path, target: Path) -> Path:
     """Turn what DeepSpeed saved into `folder` into a universal checkpoint in `target` and return that.
 
-    The files in `folder`, which is a copy, are changed for an `optimizer` of which the converter knows too little.
+    Files in `folder`, which is a copy, are changed where they have less than the converter looks for.
     """
     from deepspeed.checkpoint.ds_to_universal import main
 
     shutil.rmtree(target, ignore_errors=True)
-    if optimizer in WITHOUT_SECOND_MOMENT:
-        for path in sorted(folder.glob("*optim_states.pt")):
-            _complete(path)
+    for path in sorted(folder.glob("*optim_states.pt")):
+        _complete(path)
     arguments = argparse.Namespace(
         input_folder=str(folder),
         output_folder=str(target),
@@ -71,19 +68,26 @@ def convert(folder: Path, target: Path, *, optimizer: str) -> Path:
 
 
 def _complete(path: Path) -> None:
-    """Write a file of an optimiser's state anew, with all of Adam's state for each parameter.
+    """Write a file of an optimiser's state anew where that has not all of Adam's state for each parameter.
 
-    What is added takes no room there, and is taken away again by who loads it (models/engine/universal.py).
+    Muon and Lion keep one moment, and before the first step that was taken there is nothing.  What is added takes no
+    room there, and what Muon and Lion do not keep is taken away again by who loads it (models/engine/universal.py).
     """
     import torch
 
-    saved = torch.load(path, map_location="cpu", weights_only=False)
+    saved = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
     held = saved["optimizer_state_dict"]
+    flats = held["single_partition_of_fp32_groups" if "base_optimizer_state" in held else "fp32_flat_groups"]
     states = held.get("base_optimizer_state", held.get("optimizer_state_dict"))["state"]
     step = next((state["step"] for state in states.values() if "step" in state), torch.zeros(()))
-    for state in states.values():
-        state.setdefault("step", step)
-        state.setdefault("exp_avg_sq", torch.zeros(()).expand(state["exp_avg"].shape))
-    written = path.with_suffix(".written")
-    torch.save(saved, written)
-    written.replace(path)  # it may be a second name of a file that is to stay as it is
+    complete = True
+    for number, flat in enumerate(flats):
+        nothing = torch.zeros(()).expand(flat.shape)
+        state = states.setdefault(number, {})
+        for name, value in {"step": step, "exp_avg": nothing, "exp_avg_sq": nothing}.items():
+            if name not in state:
+                state[name], complete = value, False
+    if not complete:
+        written = path.with_suffix(".written")
+        torch.save(saved, written)
+        written.replace(path)  # it may be a second name of a file that is to stay as it is

@@ -114,8 +114,7 @@ class Engine(ABC):
     def load(self, folder: Path, *, universal: bool = False) -> None:
         """Restore the state that `save` wrote, or what was converted from it to a universal checkpoint."""
         self._deepspeed._config.load_universal_checkpoint = universal
-        optimizer = self._deepspeed.optimizer
-        with mended(getattr(optimizer, "optimizer", optimizer)) if universal else nullcontext():
+        with mended(self._deepspeed.optimizer) if universal else nullcontext():
             path, state = self._deepspeed.load_checkpoint(str(folder), tag=TAG)
         if path is None:  # DeepSpeed only logs this and would train from scratch
             raise FileNotFoundError(f"DeepSpeed found no checkpoint in {folder}")

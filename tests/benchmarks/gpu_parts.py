@@ -229,7 +229,7 @@ def _stage(device: torch.device, training: TrainingConfig, execution: dict[str, 
         found["after"], found["resumed"] = after, [resumed.step(_batches(step, device), 1.0)[0] for step in (6, 7)]
         near = [abs(one - other) < 1e-3 for one, other in zip(after, found["resumed"], strict=True)]
         if execution.get("zero_stage") and training.optimizer.kind == "adamw":
-            convert(Path(name, "kept", "engine"), Path(name, "universal", "engine"), optimizer="adamw")
+            convert(Path(name, "kept", "engine"), Path(name, "universal", "engine"))
             cut_anew = build()
             cut_anew.load(Path(name, "universal"), universal=True)
             found["universal"] = [cut_anew.step(_batches(step, device), 1.0)[0] for step in (6, 7)]
