@@ -25,6 +25,8 @@ _FOR_EDGES: Final = 8
 """Bytes of AdamW's state for each parameter that Muon leaves to it."""
 _AT_ONCE: Final = 1 << 25
 """Elements of the matrices that Muon works on at once (models/optimizers/sharded.py)."""
+_SHORT: Final = 256
+"""Positions up to which attention on a CPU makes all scores in bf16 (models/transformer/attention.py)."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,12 @@ def activation_bytes(
     source, decoded = cfg.sequence_length, _decoded(training)
     layers = [(layer, cross, decoded if cross else source) for layer, cross in _layers(cfg)]
     positions = sum(length for *_, length in layers)
-    blocks = [_kept_of_block(cfg, *each, matrices=device == "cpu") for each in layers]
+    in_full = device == "cpu" and (
+        cfg.dropout > 0
+        or cfg.attention_softcap is not None
+        or (training.precision not in ("fp32", "fp16") and source <= _SHORT)
+    )
+    blocks = [_kept_of_block(cfg, *each, matrices=in_full) for each in layers]
     kept = sum(blocks)
     if execution.activation_checkpointing == "full":  # what goes into each block, and all of the one that is run again
         kept = positions * cfg.width + max(blocks)
@@ -241,12 +248,12 @@ def _kept_of_block(cfg: ModelConfig, layer: int, cross: bool, length: int, *, ma
 
     Counted with saved_tensors_hooks: a norm keeps its input and output, RMSNorm what it divided as well; attention its
     queries, keys, values and output; and the whole matrix of weights where no fused kernel does (`matrices`: on a CPU
-    with dropout or a soft-cap, and anywhere with a learned bias).
+    with dropout, a soft-cap or short sequences in bf16, and anywhere with a learned bias).
     """
     norm = (3 if cfg.norm == "rmsnorm" else 2) * cfg.width
     queries, keys = cfg.heads * cfg.resolved_head_width, cfg.resolved_kv_heads * cfg.resolved_head_width
     attention = (2 + 2 * cfg.qk_norm) * (queries + keys)
-    if cfg.positions == "relative" or (matrices and (cfg.dropout or cfg.attention_softcap)):
+    if cfg.positions == "relative" or matrices:
         attention += 3 * cfg.heads * length
     branches = 2 + cross
     hidden = {"relu": 1}.get(cfg.activation, 4 if cfg.gated else 2)
