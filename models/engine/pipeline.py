@@ -20,8 +20,10 @@ from torch import Tensor, nn
 
 from models.config import ExecutionConfig, TrainingConfig
 from models.engine.deepspeed_config import deepspeed_config
+from models.engine.gate import Gate
 from models.engine.interface import Batch, Decision, Engine
 from models.engine.precision import newton_schulz_dtype
+from models.engine.processes import sum_over_replicas
 from models.engine.shares import fill
 from models.optimizers import build_optimizer
 from models.transformer import Transformer, make_context, run_blocks
@@ -88,6 +90,7 @@ class PipelineEngine(Engine):
         import deepspeed
 
         super().__init__(training, execution, precision=precision, device=device)
+        self._gate = Gate(self._agreed)
         network = self._build(vocab_size, hollow=True)
         weights = first_weights(network, initial_weights)
         self._stage = torch.distributed.get_rank() // execution.replicas
@@ -129,6 +132,10 @@ class PipelineEngine(Engine):
         self._engine.set_train_batch_size(len(batches) * micro * self.execution.replicas)
         self._engine.train_batch(_loader(batches))
         return mean(), self._gate.norm
+
+    def _agreed(self, norm: float) -> float:
+        """Return one norm for all ranks: each replica's stages add theirs up, and may differ in the last bit."""
+        return sum_over_replicas([norm], self.execution, self.device)[0] / self.execution.replicas
 
     def _mean(self) -> float:
         """Return the mean loss over all replicas; the last stages alone know theirs."""

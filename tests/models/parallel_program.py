@@ -113,7 +113,7 @@ def share(engine: Engine, step: int, *, documents: bool) -> list[list[Tensor]]:
 def train(engine: Engine, folder: Path, *, first: int = 0, documents: bool) -> dict[str, Any]:
     """Train from step `first` on and return loss and norm of each step, and what the model is in the end."""
     begun = engine.full_weights()
-    if engine.execution.tensor_parallel > 1:
+    if engine.execution.ranks_per_replica > 1:
         measure_apart(engine)
     average = Average(AVERAGED, engine) if engine.execution.offload_parameters != "nvme" else None
     held = folder / f"average-{engine.place}.pt"
