@@ -184,5 +184,5 @@ def test_training_goes_on_from_the_weights_of_another_model_by_the_dial(corpus: 
     for name, tensor in before.items():
         torch.testing.assert_close(after[name], tensor, atol=1e-6, rtol=1e-4, msg=name)
     reasons = (out.directory / "logs" / "dial.txt").read_text()
-    assert "model.width = 64: 64 a layer (nanochat's aspect ratio)" in reasons
+    assert "model.width = 64: 64 a layer, from 512 on" in reasons
     assert "steps = 3: the recipe says so; the dial would take" in reasons
