@@ -40,8 +40,7 @@ class ExecutionConfig(BaseModel):
     too large for one machine, as it exchanges least. Needs several micro-batches a step to keep all stages busy."""
     offload_optimizer: Literal["none", "cpu", "nvme"] = "none"
     """Where ZeRO keeps the optimiser's state and its fp32 weights, and takes the step: on the device, in memory of the
-    host (zero_stage 1 or more), or on a local disk (refused for now: DeepSpeed 0.19 brings back wrong
-    what it writes there)."""
+    host (zero_stage 1 or more), or on a local disk (zero_stage 3)."""
     offload_parameters: Literal["none", "cpu", "nvme"] = "none"
     """Where ZeRO-3 keeps the parameters that are not at work."""
     nvme_path: Path | None = None

@@ -83,12 +83,6 @@ def _offload_problems(execution: ExecutionConfig) -> list[str]:
         problems.append("offloading to nvme needs execution.nvme_path, a folder on a fast local disk")
     if not to_disk and execution.nvme_path is not None:
         problems.append(f"execution.nvme_path={execution.nvme_path} has no meaning without offloading to nvme")
-    problems += [
-        f"execution.{name}=nvme is not to be had: with DeepSpeed 0.19 what is large enough to be written to the disk "
-        f"(a MiB on a rank) comes back wrong, and training with it; use {name}=cpu"
-        for name, where in (("offload_optimizer", optimizer), ("offload_parameters", parameters))
-        if where == "nvme"
-    ]
     if execution.pin_memory and optimizer == parameters == "none":
         problems.append("execution.pin_memory has no meaning without offload_optimizer or offload_parameters")
     return problems

@@ -11,7 +11,6 @@ non-finite gradients are ours at ZeRO stage 0, where DeepSpeed has no check and 
 On two ranks of a CPU all of it gives the curve of one process (tests/models/test_parallel.py), except for
 
     fp16            refused unless the processor has fp16 arithmetic, by precision.py
-    offload to nvme refused: what DeepSpeed writes to a disk comes back wrong (test_parallel.py, its long cases)
     overlap         there are no streams: gradients are reduced after they were computed, and a pipeline's stages wait
                     for what they send
 

@@ -1,7 +1,7 @@
 """Replicas of the model on shares of the batch, under ZeRO 0 to 3, each on one rank or cut over a few (AutoTP)."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models.config import ExecutionConfig, TrainingConfig
 from models.engine.deepspeed_config import deepspeed_config
+from models.engine.disk import whole_from_disk
 from models.engine.gate import Gate
 from models.engine.interface import Batch, Decision, Engine
 from models.engine.precision import newton_schulz_dtype
@@ -45,7 +46,12 @@ class DataParallelEngine(Engine):
         hollow = execution.zero_stage == 3 and execution.tensor_parallel == 1
         self.model = self._build(vocab_size, initial_weights, hollow=hollow)
         config = deepspeed_config(
-            training, execution, precision=precision, parameters=self.parameters, on_gpu=device.type == "cuda"
+            training,
+            execution,
+            precision=precision,
+            parameters=self.parameters,
+            largest=max(p.numel() for p in self.model.parameters()),
+            on_gpu=device.type == "cuda",
         )
         if not hollow:
             self.model.to(device)
@@ -111,11 +117,13 @@ class DataParallelEngine(Engine):
         """Return all weights in fp32 on the CPU, whole, by name, on rank 0, and nothing on the others."""
         from deepspeed.utils import safe_get_full_fp32_param
 
-        def of_replica(_name: str, p: Tensor) -> Tensor:
+        def of_replica(p: Tensor) -> Tensor:
             held: Tensor | None = safe_get_full_fp32_param(p) if self.execution.zero_stage else None
             return p if held is None else held
 
-        return self._gathered(of_replica)
+        if self.execution.offload_optimizer == "nvme":
+            return self._gathered(whole_from_disk(self._optimizer, self.model))
+        return self._gathered((name, of_replica(p)) for name, p in self.model.named_parameters())
 
     def shares(self) -> dict[str, Tensor]:
         """Return what this rank holds of each parameter: under ZeRO-3 a stretch of its elements, filled up to equal."""
@@ -134,13 +142,13 @@ class DataParallelEngine(Engine):
             torch.distributed.all_gather_into_tensor(joined, mine.flatten(), group=p.ds_process_group)
             return joined[: p.ds_numel].view(p.ds_shape)
 
-        return self._gathered(of_replica)
+        return self._gathered((name, of_replica(name, p)) for name, p in self.model.named_parameters())
 
-    def _gathered(self, of_replica: Callable[[str, Any], Tensor]) -> dict[str, Tensor]:
-        """Return all weights on rank 0, of which `of_replica` gives what this rank's share of each matrix is."""
+    def _gathered(self, of_replica: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+        """Return all weights on rank 0, given, one after the other, what this replica has of each matrix."""
         weights = {}
-        for name, p in sorted(self.model.named_parameters()):  # a tied matrix has one name here
-            whole = gather(name, of_replica(name, p).detach(), self.execution.tensor_parallel)
+        for name, mine in of_replica:  # a tied matrix has one name here
+            whole = gather(name, mine.detach(), self.execution.tensor_parallel)
             if torch.distributed.get_rank() == 0:
                 weights[name] = whole.float().cpu().contiguous().clone()
-        return weights
+        return dict(sorted(weights.items()))

@@ -14,11 +14,24 @@ _BUCKET = 50_000_000
 _PERSISTENT = 100_000
 """ZeRO-3 keeps parameters of fewer elements whole on each rank (DeepSpeed's own default)."""
 
+FROM_DISK = 100_000_000
+"""Elements of a rank's partition that ZeRO-3 updates at once of an optimiser on a disk: about as many of weights, of
+gradients and of each state are in memory then. DeepSpeed's default of 1e9 would be 16 GB."""
+
 
 def deepspeed_config(
-    training: TrainingConfig, execution: ExecutionConfig, *, precision: str, parameters: int, on_gpu: bool
+    training: TrainingConfig,
+    execution: ExecutionConfig,
+    *,
+    precision: str,
+    parameters: int,
+    largest: int = 0,
+    on_gpu: bool,
 ) -> dict[str, Any]:
-    """Return the configuration of an engine for a model of so many `parameters`."""
+    """Return the configuration of an engine for a model of so many `parameters`.
+
+    The `largest` matrix has so many of them, which matters to offload to a disk alone.
+    """
     micro, accumulation = execution.plan(training.batch)
     config: dict[str, Any] = {
         "train_batch_size": training.batch,
@@ -28,7 +41,7 @@ def deepspeed_config(
         "gradient_clipping": training.gradient_clipping if execution.zero_stage else 0.0,  # ours at stage 0
         "steps_per_print": 1 << 31,
         "wall_clock_breakdown": False,
-        "zero_optimization": _zero(execution, parameters=parameters, on_gpu=on_gpu),
+        "zero_optimization": _zero(execution, parameters=parameters, largest=largest, on_gpu=on_gpu),
         "zero_allow_untested_optimizer": True,  # what it cannot do was refused (models/config/checks.py)
         # torch's own fused AdamW is vectorised on CPUs too; DeepSpeed's would be compiled at run time (36 s).
         "zero_force_ds_cpu_optimizer": False,
@@ -55,7 +68,7 @@ def deepspeed_config(
     return config
 
 
-def _zero(execution: ExecutionConfig, *, parameters: int, on_gpu: bool) -> dict[str, Any]:
+def _zero(execution: ExecutionConfig, *, parameters: int, largest: int, on_gpu: bool) -> dict[str, Any]:
     stage, bucket = execution.zero_stage, max(1, min(_BUCKET, parameters))
     overlap = execution.overlap_communication
     zero: dict[str, Any] = {
@@ -72,7 +85,7 @@ def _zero(execution: ExecutionConfig, *, parameters: int, on_gpu: bool) -> dict[
         zero["offload_optimizer"] = {**_offload(execution.offload_optimizer, execution), "buffer_count": 4}
     if stage == 3:
         zero |= {
-            "sub_group_size": 1_000_000_000,
+            "sub_group_size": FROM_DISK if execution.offload_optimizer == "nvme" else 1_000_000_000,
             "stage3_prefetch_bucket_size": bucket,
             # A small model would otherwise be kept whole on each rank, and nothing of it cut.
             "stage3_param_persistence_threshold": min(_PERSISTENT, parameters // 100),
@@ -83,7 +96,9 @@ def _zero(execution: ExecutionConfig, *, parameters: int, on_gpu: bool) -> dict[
         if execution.offload_parameters != "none":
             zero["offload_param"] = {**_offload(execution.offload_parameters, execution), "buffer_count": 5}
             if execution.offload_parameters == "nvme":
-                zero["offload_param"] |= {"buffer_size": max(bucket, 1_000_000), "max_in_cpu": bucket}
+                # One buffer for each share of a matrix that is in memory: let go of as soon as a layer is through.
+                zero["offload_param"] |= {"buffer_size": -(-largest // execution.replicas), "max_in_cpu": 0}
+                zero["stage3_max_reuse_distance"] = 0
     return zero
 
 

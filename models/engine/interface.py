@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from models.checkpoints.snapshot import Snapshot, SnapshotEngine
 from models.config import ExecutionConfig, TrainingConfig
+from models.engine.disk import mend_disk_offload
 from models.engine.gate import Gate, guard_plain, guard_zero
 from models.engine.partitions import describe_partitions
 from models.engine.processes import sum_over_replicas
@@ -206,6 +207,7 @@ class Engine(ABC):
     def _prepare_disk(self) -> None:
         """Load what reads and writes a disk, and remove from it what a killed life of the run has left."""
         prepare_disk_offload()
+        mend_disk_offload()
         if os.environ["LOCAL_RANK"] == "0":
             self.close()
         torch.distributed.barrier()

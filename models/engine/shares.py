@@ -31,7 +31,8 @@ def partition(
     for p in _in_turn(network, weights):
         p.data = p.data.to(dtype)
         if cut is None:
-            Init(module=nn.ParameterList([p]), config_dict_or_path=copy.deepcopy(config), dtype=dtype)
+            # It takes the type from the configuration: of one that it is given it makes bf16 where there is no fp16.
+            Init(module=nn.ParameterList([p]), config_dict_or_path=copy.deepcopy(config))
             cut = p.convert_to_zero_parameters
         else:
             cut(param_list=[p])

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from models.config import EMAConfig, ExecutionConfig, TrainingConfig
 from models.ema import Average
-from models.engine import Engine, build_engine, initialise_processes, sum_over_replicas
+from models.engine import Engine, build_engine, deepspeed_config, initialise_processes, sum_over_replicas
 from models.optimizers import build_optimizer, sharded
 from models.transformer import Transformer, network
 
@@ -130,6 +130,9 @@ def train(engine: Engine, folder: Path, *, first: int = 0, documents: bool) -> d
             if average is not None and engine.first_of_its_place:
                 torch.save(average.state(), held)
 
+        if step == SAVED and engine.execution.nvme_path is not None:  # that reads ahead for a backward pass
+            engine.summed_loss(share(engine, STEPS, documents=documents)[0])
+
         def decide(loss: float, norm: float, step: int = step) -> bool:
             told.append((loss, norm))
             return step != REFUSED
@@ -213,6 +216,7 @@ def main(folder: Path) -> None:
     """Run every case and write what each gave, beside the reference of its model."""
     device = initialise_processes(1)
     sharded.AT_ONCE = 3000  # two or three matrices: Muon has several rounds to go
+    deepspeed_config.FROM_DISK = 1_000_000  # two of the wide ones
     results = {}
     for name, case in json.loads((folder / "cases.json").read_text()).items():
         sys.stdout.write(f"case {name}\n")

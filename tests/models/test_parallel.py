@@ -29,6 +29,7 @@ BERT = {
 EXPERTS = {**LLAMA, "moe": {"experts": 3, "top_k": 2, "balance_weight": 0.0, "router_z_weight": 0.0}}
 ADAMW = {"kind": "adamw", "learning_rate": 0.01}
 MUON = {"kind": "muon", "learning_rate": 0.01}
+LION = {"kind": "lion", "learning_rate": 0.001}
 LAMB = {"kind": "lamb", "learning_rate": 0.12}
 
 
@@ -90,6 +91,9 @@ NEEDS_DISK = {
     "nvme": case(WIDE, zero_stage=3, offload_optimizer="nvme", offload_parameters="nvme"),
     "nvme-optimizer": case(WIDE, zero_stage=3, offload_optimizer="nvme", offload_parameters="cpu", micro_batch=2),
     "nvme-parameters": case(WIDE, zero_stage=3, offload_parameters="nvme"),
+    "nvme-muon": case(WIDE, zero_stage=3, offload_optimizer="nvme", offload_parameters="nvme", optimizer=MUON),
+    "nvme-lamb": case(WIDE, zero_stage=3, offload_optimizer="nvme", offload_parameters="cpu", optimizer=LAMB),
+    "nvme-lion": case(WIDE, zero_stage=3, offload_optimizer="nvme", micro_batch=2, optimizer=LION),
     "nvme-bf16": case(WIDE, zero_stage=3, offload_optimizer="nvme", offload_parameters="nvme", **BF16),
 }
 
@@ -134,10 +138,7 @@ def disk_results(tmp_path_factory: pytest.TempPathFactory, disk: Path) -> dict[s
     return run_cases(cases, tmp_path_factory.mktemp("parallel"))
 
 
-WRONG = pytest.mark.xfail(reason="what DeepSpeed 0.19 writes to a disk comes back wrong: refused")
-
-
-@pytest.fixture(params=[*CASES, *(pytest.param(name, marks=[pytest.mark.long, WRONG]) for name in NEEDS_DISK)])
+@pytest.fixture(params=[*CASES, *(pytest.param(name, marks=pytest.mark.long) for name in NEEDS_DISK)])
 def name(request: pytest.FixtureRequest) -> str:
     """Each case in turn."""
     return str(request.param)
@@ -184,7 +185,7 @@ def test_weights_are_gathered_whole_under_their_ordinary_names(result: dict[str,
         pytest.skip("what the disk has is not averaged")
     most, mean = whole["far"][kind]
     assert mean < (1e-3 if "bf16" in name else 1e-5)
-    assert most < (0.06 if "bf16" in name else 1e-3)  # Adam moves a weight by 0.01 a step whatever its gradient is
+    assert most < (0.07 if "bf16" in name else 1e-3)  # Adam moves a weight by 0.01 a step whatever its gradient is
 
 
 def test_a_step_that_is_not_finite_on_one_rank_is_skipped_on_all(result: dict[str, Any], name: str) -> None:

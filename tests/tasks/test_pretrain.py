@@ -342,7 +342,6 @@ def test_what_is_offloaded_to_a_disk_has_a_folder_of_the_runs_own_there_that_goe
         return -signal.SIGKILL
 
     monkeypatch.setattr("tasks.pretrain.supervision.run_group", killed)
-    monkeypatch.setattr("models.config.parallelism._offload_problems", lambda _: [])  # it is refused for now
     execution = {"zero_stage": 3, "offload_optimizer": "nvme", "nvme_path": str(disk)}
     for steps in (20, 20, 10):
         with pytest.raises(WorkerDiedError):
