@@ -154,7 +154,7 @@ def _step(training: TrainingConfig, execution: ExecutionConfig, *, vocab_size: i
     if kind != "muon":
         return 0
     held = counted.blocks // execution.ranks_per_replica
-    element = 4 if training.precision == "fp32" else 2
+    element = 4 if training.precision in ("fp32", "fp16") else 2  # models/engine/precision.py
     working = min(_AT_ONCE, held) * (3 * 4 + 3 * element + (2 * 4 if stage else 0))
     return working + (4 * held // execution.replicas if stage and not off_optimizer else 0)
 

@@ -127,8 +127,8 @@ def test_stages_precision_and_offload_take_what_zero_says() -> None:
 
 
 def test_muon_and_lamb_are_counted_as_what_they_keep_and_what_they_take_to_step() -> None:
-    def memory(kind: str, stage: int, **execution: Any) -> Any:
-        cfg = training({"preset": "gpt2-124m"}, optimizer={"kind": kind})
+    def memory(kind: str, stage: int, precision: str = "fp32", **execution: Any) -> Any:
+        cfg = training({"preset": "gpt2-124m"}, optimizer={"kind": kind}, precision=precision)
         plan = ExecutionConfig(zero_stage=stage, ranks=8, **execution)
         return estimate(cfg, plan, vocab_size=50257, device="cuda")
 
@@ -138,6 +138,7 @@ def test_muon_and_lamb_are_counted_as_what_they_keep_and_what_they_take_to_step(
     assert cut.optimizer == pytest.approx((8 * blocks + 12 * edges) / 8, rel=0.01)  # and the master copy
     assert whole.step <= 6 * 4 * 2**25 < cut.step <= whole.step + 2 * 4 * 2**25 + 4 * blocks / 7
     assert memory("muon", 2, offload_optimizer="cpu").step < cut.step
+    assert memory("muon", 2, "bf16").step < memory("muon", 2, "fp16").step == cut.step  # which it multiplies in fp32
     assert memory("lamb", 3).step == pytest.approx(8 * (blocks + edges) / 8, rel=0.01)
     assert memory("adamw", 3).step == 0
 
