@@ -109,7 +109,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_leaves_no_process(
     assert "Traceback" not in err
     _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
-    assert re.search(rf"{place.removesuffix('.shard')} +stopped ", err), err[-2000:]
+    assert re.search(r"^\w+ +stopped ", err, re.MULTILINE), err[-2000:]
     (run,) = (world.folder / ".millrace" / "runs").iterdir()
     assert json.loads((run / "summary.json").read_text())["status"] == "failed"
     assert "told to stop in" in (run / "report.html").read_text()
