@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from models.config.base import merged
+from models.config.shape import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -224,6 +225,10 @@ PRESETS: Final[Mapping[str, Preset]] = {
 }  # fmt: skip
 
 
+_WIDTHS: Final = ("ffn_width", "ffn_multiple")
+_OF_POSITIONS: Final = ("rope_base", "rope_scaling", "max_positions", "relative_buckets", "relative_max_distance")
+
+
 def preset(name: object) -> Preset:
     """Return the preset of that name; raises ValueError that lists the names."""
     if isinstance(name, str) and name in PRESETS:
@@ -276,11 +281,22 @@ def expand_model(value: Any) -> Any:
 
 
 def _under(chosen: Preset, own: Any) -> dict[str, Any]:
-    """Return the preset's shape without its width of the feed-forward layer where a recipe has its own, said either
-    way."""
-    ways = ("ffn_width", "ffn_multiple")
-    said = isinstance(own, Mapping) and any(own.get(way) is not None for way in ways)
-    return {key: value for key, value in chosen.model.items() if not (said and key in ways)}
+    """Return the preset's shape without what a recipe's own keys leave without a meaning.
+
+    These are its width of the feed-forward layer beside another, said either way, and what belongs to other positions.
+    """
+    if not isinstance(own, Mapping):
+        return dict(chosen.model)
+    idle: tuple[str, ...] = ()
+    if any(own.get(way) is not None for way in _WIDTHS):
+        idle += _WIDTHS
+    if own.get("positions", _positions(chosen.model)) != _positions(chosen.model):
+        idle += _OF_POSITIONS
+    return {key: value for key, value in chosen.model.items() if key not in idle}
+
+
+def _positions(model: Mapping[str, Any]) -> Any:
+    return model.get("positions", ModelConfig.model_fields["positions"].default)
 
 
 def expand_training(value: Any) -> Any:

@@ -86,3 +86,12 @@ def test_the_width_of_the_feed_forward_layer_takes_the_place_of_the_presets_howe
 
     assert (width(), width(ffn_multiple=2)) == (1024, 512)
     assert ModelConfig.model_validate({"preset": "gpt2-124m", "ffn_width": 100}).resolved_ffn_width == 100
+
+
+@pytest.mark.parametrize("name", ["llama-1b", "gpt2-124m", "bert-base", "t5-small"])
+def test_what_a_preset_says_of_its_positions_gives_way_with_them(name: str) -> None:
+    for positions in ("rope", "learned", "relative"):
+        shape = ModelConfig.model_validate({"preset": name, "positions": positions})
+        assert shape.positions == positions
+    kept = ModelConfig.model_validate({"preset": "llama-1b", "positions": "rope", "width": 1024})
+    assert (kept.rope_base, kept.rope_scaling is None) == (5e5, False)
