@@ -240,7 +240,9 @@ class Checkpoints:
         kept = self._retention.kept([_step(name) for name in complete])
         # What an earlier life has made as permanent stays so, whatever this one is told to keep.
         kept |= {_step(name) for name in complete if name.startswith(f"{KEPT}/")}
-        newest_of = {_step(name): name for name in complete}  # of two for one step, one is enough
+        # Of two for one step one is enough: this life's, which has measured more of what is done after that step.
+        complete.sort(key=lambda name: (name.startswith(f"{KEPT}/"), name.endswith(f"-{self._mark}")))
+        newest_of = {_step(name): name for name in complete}
         for name in self.names():
             if _step(name) in kept and newest_of[_step(name)] == name:
                 continue

@@ -63,6 +63,18 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     return Storage(f"{request.getfixturevalue('s3_bucket')}/partial")
 
 
+def test_of_two_checkpoints_of_a_step_that_of_the_later_life_stays_unless_the_other_is_permanent(
+    tmp_path: Path,
+) -> None:
+    storage = Storage(str(tmp_path / "partial"))
+    for mark in ("life2", "life1"):  # marks are drawn: the later one need not be the higher
+        save(make(storage, tmp_path / "scratch", mark=mark), 10)
+    assert make(storage, tmp_path / "scratch").complete() == ["checkpoints/step-00000010-life1"]
+    save(make(storage, tmp_path / "scratch", mark="life3", every=10), 10)
+    save(make(storage, tmp_path / "scratch", mark="life4"), 10)
+    assert make(storage, tmp_path / "scratch").complete() == ["kept/step-00000010-life3"]
+
+
 def test_the_newest_complete_checkpoint_is_loaded_and_older_ones_are_removed(storage: Storage, tmp_path: Path) -> None:
     checkpoints = make(storage, tmp_path / "scratch")
     assert loaded(checkpoints) is None
