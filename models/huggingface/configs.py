@@ -144,7 +144,7 @@ def read_config(model_type: str, config: Mapping[str, Any]) -> ModelConfig:
         return ModelConfig.model_validate(readers.get(model_type, _from_llama)(config))
     except KeyError as exc:
         raise UserError(f"its config.json does not say {exc.args[0]}") from exc
-    except ValueError as exc:
+    except (AttributeError, TypeError, ValueError) as exc:  # of values of another kind as well
         raise UserError(f"its shape is none that the network has: {' '.join(str(exc).split())}") from exc
 
 

@@ -107,9 +107,9 @@ def import_folder(folder: Path, destination: Path) -> dict[str, Any]:
         config["tie_word_embeddings"] = False
     cfg = read_config(architecture.model_type, config)
     weights = to_ours(architecture.model_type, cfg, tensors)
-    if "vocab_size" not in config:
-        raise UserError(f"{folder}: its config.json does not say vocab_size")
-    vocab_size = int(config["vocab_size"])
+    vocab_size = config.get("vocab_size")
+    if type(vocab_size) is not int:
+        raise UserError(f"{folder}: its config.json does not say vocab_size, a whole number")
     if (rows := len(weights["embed.weight"])) != vocab_size:
         raise UserError(f"{folder}: config.json says vocab_size={vocab_size}, its embedding has {rows} rows")
     about = {

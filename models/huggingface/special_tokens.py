@@ -77,7 +77,7 @@ def _ids(value: Any) -> list[int]:
     """Return the tokens that a key names; -1, which the first releases of some models have, names none."""
     found = [] if value is None else value if isinstance(value, list) else [value]
     if wrong := [each for each in found if type(each) is not int]:
-        raise UserError(f"its config.json names the token {wrong[0]!r}, which is no number")
+        raise UserError(f"its config.json names the token {wrong[0]!r}, which is no whole number")
     return [number for number in found if number >= 0]
 
 
