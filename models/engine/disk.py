@@ -78,9 +78,8 @@ def _mended(plain: Any) -> Any:
         def async_pwrite(self, buffer: Tensor, filename: str, file_offset: int = 0) -> int:
             """Begin to write a buffer to a file."""
             self._written.append((filename, file_offset + buffer.nbytes))
-            return int(
-                super().async_pwrite(buffer.clone() if self._misplaced(buffer) else buffer, filename, file_offset)
-            )
+            source = buffer.clone() if self._misplaced(buffer) else buffer
+            return int(super().async_pwrite(source, filename, file_offset))
 
         def wait(self) -> int:
             """Wait for all that was begun and return how many files these were."""
@@ -88,10 +87,10 @@ def _mended(plain: Any) -> Any:
             for came, buffer in self._read:
                 buffer.copy_(came)
             self._read.clear()
-            for filename, size in self._written:
+            written, self._written = self._written, []
+            for filename, size in written:
                 if Path(filename).stat().st_size < size:
                     raise UserError(f"pretrain: {filename} could not be written whole; is the disk full?")
-            self._written.clear()
             return done
 
     return Handle
