@@ -18,7 +18,7 @@ from infra.steps import executing
 from infra.storage import Storage
 from tasks.import_model import ImportConfig, import_model
 
-_WANTED: Final = ("*.json", "*.safetensors")
+_WANTED: Final = ("*.json", "*.safetensors", "*.jinja")
 
 
 def imported(source: str, name: str | None) -> tuple[Artifact, str]:

@@ -16,7 +16,7 @@ class ImportConfig(StepConfig):
     """How a model is imported: there is nothing to choose."""
 
 
-@step("import", version=2)
+@step("import", version=3)
 def import_model(cfg: ImportConfig, files: Artifact, out: Attempt) -> Counters:
     """Write the model that lies below model/ of the files.
 

@@ -1,6 +1,7 @@
 """Whole folders of transformers: written from a model artifact, and read into one.
 
 config.json  generation_config.json  model.safetensors  tokenizer.json  tokenizer_config.json  special_tokens_map.json
+and, of some models, chat_template.jinja
 """
 
 import json
@@ -21,7 +22,8 @@ from models.huggingface.special_tokens import SpecialTokens
 from models.huggingface.weights import to_ours, to_theirs
 from models.transformer import Transformer
 
-TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+CHAT_TEMPLATE: Final = "chat_template.jinja"
+TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", CHAT_TEMPLATE)
 OBJECTIVES: Final = {"decoder": "causal", "encoder": "masked", "encoder_decoder": "denoising"}
 LARGEST_DIFFERENCE: Final = 1e-3
 """Of logits, between the two implementations in fp32, beyond which an export is refused."""
@@ -135,6 +137,8 @@ def import_folder(folder: Path, destination: Path) -> dict[str, Any]:
 def _write_tokenizer(folder: Path, destination: Path) -> None:
     """Copy the tokenizer, and write what newer releases of transformers no longer do: which tokens are special."""
     shutil.copyfile(folder / "tokenizer.json", destination / "tokenizer.json")
+    if (folder / CHAT_TEMPLATE).is_file():  # releases before 5 kept it in the next file
+        shutil.copyfile(folder / CHAT_TEMPLATE, destination / CHAT_TEMPLATE)
     about = _optional(folder / "tokenizer_config.json")
     _write(destination / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **about})
     if (folder / "special_tokens_map.json").is_file():

@@ -158,8 +158,10 @@ def test_an_encoder_reads_the_tokens_that_its_tokenizer_puts_around_a_text(tmp_p
 def test_special_tokens_come_through_import_and_export(tmp_path: Path) -> None:
     shape = {**SMALL, "bos_token_id": 1, "eos_token_id": [2, 3], "pad_token_id": 0}
     checkpoint(tmp_path, "LlamaForCausalLM", **shape)
+    (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
     imported(tmp_path)
     export_folder(tmp_path / "ours", tmp_path / "again")
+    assert (tmp_path / "again" / "chat_template.jinja").read_text() == "{{ messages }}"
     for name in ("config.json", "generation_config.json"):
         found = json.loads((tmp_path / "again" / name).read_text())
         tokens = {key: value for key, value in found.items() if key.endswith("_token_id")}
