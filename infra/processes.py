@@ -23,6 +23,7 @@ from pebble import ProcessExpired, ProcessPool
 from infra.artifacts import Work
 from infra.errors import LeaseLostError, MillraceError, StepTimeoutError, WorkerDiedError
 from infra.leases import process_started
+from infra.peak_memory import children_peak_bytes, own_peak_bytes, reset_peak
 from infra.preemption import deferred
 from infra.settings import settings
 
@@ -52,33 +53,15 @@ def _initialise(pid: int, started: str | None, level: int, path: list[str]) -> N
 def _measured(module: str, name: str, cfg: Any, inputs: dict[str, Any]) -> tuple[Any, Work]:
     """Call `fn` of the step `module.name` and measure wall, CPU (children included) and peak memory."""
     function = getattr(importlib.import_module(module), name).fn
-    _reset_peak()
+    reset_peak()
     cpu, wall = _cpu_seconds(), time.monotonic()
     value = function(cfg, **inputs)
-    return value, Work(time.monotonic() - wall, _cpu_seconds() - cpu, _peak_bytes())
+    return value, Work(time.monotonic() - wall, _cpu_seconds() - cpu, max(own_peak_bytes(), children_peak_bytes()))
 
 
 def _cpu_seconds() -> float:
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-
-
-def _reset_peak() -> None:
-    try:  # Linux: 5 resets VmHWM, so that a warm worker reports the peak of this shard and not of earlier ones
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
-def _peak_bytes() -> int:
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    unit = 1 if sys.platform == "darwin" else 1024
-    try:
-        status = Path("/proc/self/status").read_text()
-        own = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return max(own, children) * unit
 
 
 class Workers:

@@ -1,7 +1,8 @@
 """How fast training is, how much of the time it waits for data, and how much memory it takes."""
 
-import resource
 from dataclasses import dataclass
+
+from infra.peak_memory import own_peak_bytes
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def memory() -> dict[str, int]:
     """Return the most memory that this process has taken so far, in bytes, by where."""
     import torch
 
-    found = {"memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    found = {"memory_bytes": own_peak_bytes()}
     if torch.cuda.is_available():
         found["gpu_allocated_bytes"] = torch.cuda.max_memory_allocated()
         found["gpu_reserved_bytes"] = torch.cuda.max_memory_reserved()
