@@ -317,7 +317,8 @@ def test_hostile_text_ends_soon(name: str) -> None:
 def test_fifty_megabytes_of_marks_fit_in_memory(tmp_path: Path) -> None:
     code = (
         "import sys; from infra.peak_memory import own_peak_bytes; from pathlib import Path;"
-        "from tests.tasks.test_normalise import document, run; found = run([document(0, '\\u0301\\u0323' * 12_500_000), document(1, 'x' * 50_000_000)],"
+        "from tests.tasks.test_normalise import document, run;"
+        "found = run([document(0, '\\u0301\\u0323' * 12_500_000), document(1, 'x' * 50_000_000)],"
         "Path(sys.argv[1])); assert [len(text) for text in found.texts] == [30, 50_000_000];"
         "assert own_peak_bytes() < 1_500_000_000"
     )
