@@ -61,12 +61,10 @@ class Jobs:
         return [(self.folder / name / file).read_bytes() for file in ("model.safetensors", "curve.jsonl")]
 
 
-MUON, LION = {"kind": "muon", "learning_rate": 0.02}, {"kind": "lion", "learning_rate": 0.001}
+MUON = {"kind": "muon", "learning_rate": 0.02}
 RUNS: dict[str, tuple[int, dict[str, Any]]] = {
     **{f"adamw-{stage}": (stage, {}) for stage in (0, 1, 2, 3)},
-    "muon-2": (2, {"optimizer": MUON, "ema": {"decay": 0.9}}),
-    "muon-3": (3, {"optimizer": MUON, "ema": {"decay": 0.9}}),  # whose shares are cut anew as well
-    "lion-1": (1, {"optimizer": LION}),
+    "muon-3": (3, {"optimizer": MUON, "ema": {"decay": 0.9}}),
     "lamb-3": (3, {"optimizer": {"kind": "lamb"}}),
 }
 OTHER = {"1 to 2": (1, 2), "2 to 1": (2, 1)}
