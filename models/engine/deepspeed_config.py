@@ -99,6 +99,8 @@ def _zero(execution: ExecutionConfig, *, parameters: int, largest: int, on_gpu: 
                 # One buffer for each share of a matrix that is in memory: let go of as soon as a layer is through.
                 zero["offload_param"] |= {"buffer_size": -(-largest // execution.replicas), "max_in_cpu": 0}
                 zero["stage3_max_reuse_distance"] = 0
+                # What is read ahead and is to be used twice, as where activations are recomputed, is given two.
+                zero["stage3_prefetch_bucket_size"] = 0
     return zero
 
 

@@ -9,7 +9,8 @@ the kernel refuses is not read or written, and the buffer keeps what was in it b
                 a bias amid a sector.  Then Adam is given the gradients of another parameter, or of none.
     lengths     They are whole KiB (AIO_ALIGNED_BYTES), and some disks have sectors of 4 KiB.
 
-And nothing tells when the disk has no room for a file.
+And nothing tells when the disk has no room for a file.  ZeRO-3 makes files of bf16 of parameters in fp32 where there is
+no fp16 (`_set_dtype`, by the precedence of `or` over `if`).
 """
 
 from collections.abc import Iterator
@@ -28,12 +29,15 @@ def mend_disk_offload() -> None:
     """Let handles of the operator that is loaded, and what uses them, keep to whole sectors and see a full disk."""
     from deepspeed.ops.op_builder import AsyncIOBuilder
     from deepspeed.runtime.swap_tensor import optimizer_utils, partitioned_param_swapper
+    from deepspeed.runtime.zero.partition_parameters import InsertPostInitMethodToModuleSubClasses as Cutting
 
     operator = AsyncIOBuilder().load(verbose=False)
     if not hasattr(operator.aio_handle, "keeps_to_sectors"):
         operator.aio_handle = _mended(operator.aio_handle)
     for user in (optimizer_utils, partitioned_param_swapper):
         user.AIO_ALIGNED_BYTES = _SECTOR
+    if not hasattr(Cutting, "keeps_type"):
+        Cutting._set_dtype, Cutting.keeps_type = _exactly(Cutting._set_dtype), True
 
 
 def whole_from_disk(zero: Any, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -53,6 +57,16 @@ def whole_from_disk(zero: Any, model: nn.Module) -> Iterator[tuple[str, Tensor]]
             yield names[p], zero._fp32_state_allgather(p, share)
         if on_disk:
             zero._release_swap_buffers(number)
+
+
+def _exactly(plain: Any) -> Any:
+    def set_dtype(self: Any, config: Any, dtype: Any) -> None:
+        if dtype is None:
+            plain(self, config, dtype)
+        else:
+            self.dtype = dtype
+
+    return set_dtype
 
 
 def _mended(plain: Any) -> Any:

@@ -97,6 +97,12 @@ NEEDS_DISK = {
     "nvme-muon": case(WIDE, zero_stage=3, offload_optimizer="nvme", offload_parameters="nvme", optimizer=MUON),
     "nvme-lamb": case(WIDE, zero_stage=3, offload_optimizer="nvme", offload_parameters="cpu", optimizer=LAMB),
     "nvme-lion": case(WIDE, zero_stage=3, offload_optimizer="nvme", micro_batch=2, optimizer=LION),
+    "nvme-recomputing": case(
+        {**GPT2, "ffn_width": 32768}, zero_stage=3, offload_parameters="nvme", activation_checkpointing="full"
+    ),
+    "nvme-tensor": case(
+        WIDE, tensor_parallel=2, zero_stage=3, offload_optimizer="nvme", offload_parameters="nvme", pin_memory=True
+    ),
     "nvme-bf16": case(WIDE, zero_stage=3, offload_optimizer="nvme", offload_parameters="nvme", **BF16),
 }
 
