@@ -100,10 +100,11 @@ NEEDS_DISK = {
     "nvme-recomputing": case(
         {**GPT2, "ffn_width": 32768}, zero_stage=3, offload_parameters="nvme", activation_checkpointing="full"
     ),
+    "nvme-bf16": case(WIDE, zero_stage=3, offload_optimizer="nvme", offload_parameters="nvme", **BF16),
+    # DeepSpeed keeps groups of ranks from tensor parallelism on: the last.
     "nvme-tensor": case(
         WIDE, tensor_parallel=2, zero_stage=3, offload_optimizer="nvme", offload_parameters="nvme", pin_memory=True
     ),
-    "nvme-bf16": case(WIDE, zero_stage=3, offload_optimizer="nvme", offload_parameters="nvme", **BF16),
 }
 
 
