@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from infra.artifacts import Attempt, Work
@@ -85,6 +86,7 @@ def extracted(workers: Workers, out: Attempt, folder: Path) -> tuple[int, list[s
 def test_a_nasty_file_is_accounted_for(nasty: Nasty, workers: Workers, tmp_path: Path) -> None:
     path, out = tmp_path / nasty.name, Attempt.at(tmp_path / "out")
     path.write_bytes(nasty.data())
+    pa.default_memory_pool().release_unused()  # gigabytes, which this process would keep for hundreds of tests
     if nasty.error:
         with pytest.raises(UserError) as raised:
             ingested(workers, path, nasty.config(), out)
