@@ -41,15 +41,8 @@ class Loader:
         self._stream = open_stream(job, train, self.shards, window=train.window)
         self.validation = open_stream(job, job.validation, self.shards)
         self._steps = training.steps
-        self.order = TrainingOrder(
-            tokens=len(self._stream),
-            sequence_length=training.window,
-            batch=training.batch,
-            seed=training.seed,
-            stages=train.stages,
-            steps=training.steps,
-            packed=train.window is not None,
-            growth=training.growth,
+        self.order = TrainingOrder.of(
+            training, tokens=len(self._stream), stages=train.stages, packed=train.window is not None
         )
         vocabulary = read_vocabulary(job.tokenizer, job.special_tokens_map, size=job.vocab_size, end=job.eod)
         objective = build_objective(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from infra.errors import UserError
 from models.config.schedules import Growth
+from models.config.training import TrainingConfig
 
 _ROUNDS = 6
 
@@ -117,6 +118,20 @@ class TrainingOrder:
         self.growth = growth or Growth(batch, sequence_length)
         self.stretches = self._stretch_all(tokens, stages, steps)
         self.windows = sum(stretch.windows for stretch in self.stretches)
+
+    @classmethod
+    def of(cls, training: TrainingConfig, *, tokens: int, stages: Sequence[Stage], packed: bool) -> "TrainingOrder":
+        """Return the order in which a configuration reads a stream; raises UserError as the class does."""
+        return cls(
+            tokens=tokens,
+            sequence_length=training.window,
+            batch=training.batch,
+            seed=training.seed,
+            stages=stages,
+            steps=training.steps,
+            packed=packed,
+            growth=training.growth,
+        )
 
     def _stretch_all(self, tokens: int, stages: Sequence[Stage], steps: int | None) -> list[_Stretch]:
         if not stages:

@@ -56,15 +56,9 @@ def make_job(
     train = _split("train", index, tokens)
     _check_layout(cfg, index, train)
     _check_cache(cfg, train)
-    TrainingOrder(  # raises UserError if there is too little text
-        tokens=sum(stage.tokens for stage in train.stages) or _stored(index["splits"]["train"]),
-        sequence_length=cfg.window,
-        batch=cfg.batch,
-        seed=cfg.seed,
-        stages=train.stages,
-        steps=cfg.steps,
-        packed=train.window is not None,
-        growth=cfg.growth,
+    stored = sum(stage.tokens for stage in train.stages) or _stored(index["splits"]["train"])
+    TrainingOrder.of(  # raises UserError if there is too little text
+        cfg, tokens=stored, stages=train.stages, packed=train.window is not None
     )
     check_shared(cfg.execution.cluster, [out.scratch, out.directory])
     require_trackers(cfg.execution.telemetry)
